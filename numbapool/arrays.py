@@ -1,0 +1,420 @@
+"""The front door: any CPU array in, every check of its memory, the same library's array out.
+
+Kernels know no array type: they get an address, and shape and strides in elements, which `borrow` reads out of NumPy,
+torch, JAX and whatever speaks `__array_interface__` or DLPack.  Importing this imports NumPy alone; the other libraries
+are looked up in `sys.modules`, for whoever holds a torch tensor has imported torch.
+"""
+from __future__ import annotations
+
+import ctypes
+import numbers
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Dtype(NamedTuple):
+    itemsize: int  # bytes
+    kind: str  # "float", "int", "uint" or "bool"
+
+
+DTYPES = {"float16": Dtype(2, "float"), "bfloat16": Dtype(2, "float")}
+DTYPES |= {f"{kind}{8 * size}": Dtype(size, kind)
+           for kind, sizes in (("float", (4, 8)), ("int", (1, 2, 4, 8)), ("uint", (1, 2, 4, 8))) for size in sizes}
+DTYPES |= {"bool": Dtype(1, "bool")}
+_NAMES: dict[Any, str] = {}  # dtype object of any library -> key of DTYPES, filled as dtypes are met
+_ON_HOST = (1, 3)  # kDLCPU and kDLCUDAHost (pinned memory) of dlpack.h
+_CPU_ONLY = "numbapool has no CUDA kernels yet; copy it to the CPU"
+
+
+class Array(NamedTuple):
+    """What a kernel needs to know of an array."""
+
+    address: int  # of element [0, 0, ...], also where strides are negative
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in elements, any sign, zero allowed
+    dtype: str  # a key of DTYPES
+    library: Library  # the caller's: makes results
+    owner: Any  # keeps the memory alive; of a result: the caller's object (NumPy, torch) or the NumPy array behind it
+
+
+class Library:
+    """Makes and hands over results: NumPy's way, and the base of the others'."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Array:
+        """Return uninitialised memory, dense in the axis order `order` (slowest axis first; None is C order)."""
+        if order is None:
+            return _from_numpy(self._allocate(shape, _numpy_dtype(dtype)), "result", self)
+        memory = self._allocate([shape[axis] for axis in order], _numpy_dtype(dtype))
+        return _from_numpy(memory.transpose(_inverse(order)), "result", self)
+
+    def give(self, array: Array) -> Any:
+        """Turn a result of `empty` into what the caller receives; nothing may write into it afterwards."""
+        return self._hand_over(array.owner)
+
+    def from_numpy(self, values: np.ndarray, dtype: str) -> Any:
+        """Convert a small NumPy array (0-d, too) to this library and to `dtype`: always a copy."""
+        return self._hand_over(np.array(values, _numpy_dtype(dtype), order="C"))
+
+    def _allocate(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        return np.empty(shape, dtype)
+
+    def _hand_over(self, memory: Any) -> Any:
+        return memory
+
+
+class Torch(Library):
+    """Results are CPU tensors outside of autograd."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Array:
+        torch = sys.modules["torch"]
+        order = tuple(range(len(shape))) if order is None else order
+        # The device is named since torch.set_default_device may have moved the default.
+        return _from_torch(torch.empty_permuted(shape, order, dtype=getattr(torch, dtype), device="cpu"), "result")
+
+    def from_numpy(self, values: np.ndarray, dtype: str) -> Any:
+        torch = sys.modules["torch"]
+        return torch.from_numpy(np.array(values, order="C")).to(getattr(torch, dtype))
+
+
+class Jax(Library):
+    """Results are NumPy memory that JAX adopts, without a copy in C order and with one in any other.
+
+    Without jax_enable_x64 JAX has no 64-bit types: float64 becomes float32, as everywhere in JAX, and 64-bit integers
+    become 32-bit ones once every value is seen to fit (else ValueError).  Results are committed to `device`; with None
+    they stay uncommitted, as jax.numpy's own.
+    """
+
+    def __init__(self, device: Any = None) -> None:
+        self.device = device
+
+    def _allocate(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        # JAX copies what does not begin at a multiple of 64 bytes; np.empty promises 16.
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        memory = np.empty(size + 63, np.uint8)
+        start = -_address(memory) % 64
+        return memory[start:start + size].view(dtype).reshape(shape)
+
+    def _hand_over(self, memory: np.ndarray) -> Any:
+        jax = sys.modules["jax"]
+        if memory.dtype in (np.int64, np.uint64) and not jax.config.jax_enable_x64:
+            memory = _narrowed(memory)
+        # Not jnp.asarray, which copies, nor jnp.from_dlpack, which commits and refuses bfloat16 (jax 0.10).
+        return jax.device_put(memory, self.device)
+
+
+class Standard(Library):
+    """Any other library with DLPack, through the array API namespace that its arrays name."""
+
+    def __init__(self, namespace: Any) -> None:
+        self.namespace = namespace
+
+    def _hand_over(self, memory: np.ndarray) -> Any:
+        convert = getattr(self.namespace, "from_dlpack", None) or self.namespace.asarray
+        return convert(memory)
+
+
+NUMPY, TORCH = Library(), Torch()
+
+
+def borrow(x: Any, where: str, expected: str = "an array") -> Array:
+    """Read where the memory of an array lies, without a copy where its strides can be followed.
+
+    Copied are NumPy memory that is misaligned or has strides of no whole number of elements, and torch tensors with the
+    negative bit (`z.conj().imag`).  Subclasses of ndarray count as ndarray.  Results are NumPy arrays for objects with
+    `__array_interface__`, and for DLPack objects without `__array_namespace__`.
+
+    Parameters
+    ----------
+    x : array of NumPy, torch or JAX, or with `__array_interface__` or `__dlpack__`, on the CPU
+    where : str
+        Begins every message: "soft_pool2d: x".
+    expected : str
+        What the message asks for when `x` is no array.
+
+    Raises
+    ------
+    TypeError
+        No array, an unsupported dtype or byte order, a masked array, a JAX tracer.
+    BufferError
+        Another device, a sparse or virtual layout, a tensor that autograd tracks, a refused export.
+    """
+    if type(x) is np.ndarray:
+        return _from_numpy(x, where)
+    # The default () stands for a library that is not loaded, or only half.
+    if isinstance(x, getattr(sys.modules.get("torch"), "Tensor", ())):
+        return _from_torch(x, where)
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{where} is a MaskedArray, whose mask would be lost; pass x.filled(value)")
+    if isinstance(x, np.ndarray):
+        return _from_numpy(x, where)
+    if isinstance(x, getattr(sys.modules.get("jax"), "Array", ())):
+        return _from_jax(x, where)
+    return _from_protocol(x, where, expected)
+
+
+def _from_numpy(x: np.ndarray, where: str, library: Library = NUMPY) -> Array:
+    dtype = _NAMES.get(x.dtype) or _name(x.dtype, where)
+    address, strides = _address(x), _in_elements(x.strides, x.itemsize)
+    if strides is None or address % x.itemsize:
+        return _from_numpy(np.array(x, order="K"), where, library)
+    return tuple.__new__(Array, (address, x.shape, strides, dtype, library, x))  # Array(...) takes 0.15 us more
+
+
+def _name(dtype: Any, where: str) -> str:
+    name = getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise TypeError(f"{where} has dtype {name}; supported are {', '.join(DTYPES)}")
+    if not getattr(dtype, "isnative", True):
+        raise TypeError(f"{where} has foreign byte order ({dtype.byteorder}); pass x.astype('{name}')")
+    return _NAMES.setdefault(dtype, name)
+
+
+def _from_torch(x: Any, where: str) -> Array:
+    torch = sys.modules["torch"]
+    dtype = _NAMES.get(x.dtype) or _name(x.dtype, where)
+    # A subclass with a dispatch of its own (FakeTensor, DTensor) need not have memory; Parameter inherits Tensor's.
+    virtual = type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    if not x.is_cpu or x.layout is not torch.strided or x.is_nested or virtual:
+        raise BufferError(f"{where} {_torch_obstacle(x, torch)}")
+    if x.requires_grad and torch.is_grad_enabled() and not x.is_inference():
+        raise BufferError(f"{where} requires grad, but autograd does not see what numbapool computes; "
+                          "pass x.detach() or call within torch.no_grad()")
+    if x.is_neg():
+        x = x.resolve_neg()  # the memory holds the negated values; NumPy's own import overlooks that
+    try:
+        address, shape = x.data_ptr(), tuple(x.shape)
+    except RuntimeError as error:  # within torch.func.vmap, grad, ...
+        raise BufferError(f"{where} has no memory of its own: {error}") from error
+    if not address and 0 not in shape:  # torch._efficientzerotensor, or a storage that was resized to nothing
+        raise BufferError(f"{where} has no memory: its address is null")
+    return tuple.__new__(Array, (address, shape, x.stride(), dtype, TORCH, x))
+
+
+def _torch_obstacle(x: Any, torch: Any) -> str:
+    if not x.is_cpu:
+        return f"is on device {x.device}; {_CPU_ONLY}"
+    if x.is_nested:
+        return "is a nested tensor; pass its tensors one by one"
+    if x.layout is not torch.strided:
+        return f"has layout {x.layout}; pass x.to_dense()"
+    return f"is a {type(x).__name__}, which has no plain memory"
+
+
+def _from_jax(x: Any, where: str) -> Array:
+    if isinstance(x, sys.modules["jax"].core.Tracer):
+        raise TypeError(f"{where} is a JAX tracer ({type(x).__name__}), and numbapool computes on values; "
+                        "call it outside jit, grad and vmap, or through jax.pure_callback")
+    _name(x.dtype, where)  # before np.asarray, which fails on random keys in its own words
+    if x.is_deleted():
+        raise BufferError(f"{where} was deleted, or donated to another computation")
+    devices = x.devices()
+    if any(device.platform != "cpu" for device in devices):
+        raise BufferError(f"{where} is on device {x.device}; {_CPU_ONLY}")
+    memory = _imported(np.asarray, x, where, "__array__")  # arrays that lie on several hosts fail here
+    device = next(iter(devices)) if x.committed and len(devices) == 1 else None
+    return _from_numpy(memory, where, Jax(device))
+
+
+def _from_protocol(x: Any, where: str, expected: str) -> Array:
+    scalar_or_class = isinstance(x, (np.generic, type))  # these have the attributes, but are no arrays
+    if not scalar_or_class and hasattr(x, "__array_interface__"):
+        return _from_numpy(_imported(np.asarray, x, where, "__array_interface__"), where)
+    if not scalar_or_class and hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
+        return _from_dlpack(x, where)
+    if hasattr(x, "__cuda_array_interface__"):
+        raise BufferError(f"{where} is on a CUDA device; {_CPU_ONLY}")
+    raise TypeError(f"{where} must be {expected}, got {type(x).__name__}")
+
+
+def _from_dlpack(x: Any, where: str) -> Array:
+    kind, number = map(int, x.__dlpack_device__())
+    if kind not in _ON_HOST:
+        raise BufferError(f"{where} is on DLPack device ({kind}, {number}); {_CPU_ONLY}")
+    memory = _imported(np.from_dlpack, x, where, "DLPack (where NumPy takes no bfloat16)")
+    namespace = x.__array_namespace__() if hasattr(x, "__array_namespace__") else None
+    return _from_numpy(memory, where, NUMPY if namespace is None else Standard(namespace))
+
+
+def _imported(convert: Callable[[Any], np.ndarray], x: Any, where: str, protocol: str) -> np.ndarray:
+    try:
+        return convert(x)
+    except Exception as error:  # foreign code runs here and may raise anything
+        raise BufferError(f"{where} cannot be borrowed through {protocol}: {error}") from error
+
+
+def writable(out: Any, shape: tuple[int, ...], dtype: str, where: str, inputs: Sequence[Array]) -> Array:
+    """Check an `out=` argument and borrow it.
+
+    Both overlap checks are cheap and refuse more than they must: axes that interleave (strides (2, 3) with shape
+    (2, 2)), and an input whose byte range `out` enters although they share no element (x[::2] and x[1::2]).
+
+    Raises
+    ------
+    TypeError
+        Neither a NumPy array nor a torch tensor, or not of `dtype`.
+    ValueError
+        Not of `shape`, read-only, not to be borrowed without a copy, or overlapping itself or an input.
+    BufferError
+        As `borrow`; and a tensor that requires grad, under torch.no_grad() too.
+    """
+    tensor = isinstance(out, getattr(sys.modules.get("torch"), "Tensor", ()))
+    if not tensor and not isinstance(out, np.ndarray):
+        raise TypeError(f"{where} must be a NumPy array or a torch tensor, got {type(out).__name__}")
+    if tensor and out.requires_grad:
+        raise BufferError(f"{where} requires grad, but autograd does not see what numbapool writes; pass out.detach()")
+    array = borrow(out, where)
+    if array.dtype != dtype:
+        raise TypeError(f"{where} must have dtype {dtype}, got {array.dtype}")
+    if array.shape != tuple(shape):
+        raise ValueError(f"{where} must have shape {tuple(shape)}, got {array.shape}")
+    _check_place(array, out, where, inputs)
+    if tensor:  # lets autograd notice that what it saved of `out` is gone
+        sys.modules["torch"].autograd.graph.increment_version(out)
+    return array
+
+
+def _check_place(array: Array, out: Any, where: str, inputs: Sequence[Array]) -> None:
+    if array.owner is not out:
+        raise ValueError(f"{where} must be aligned, have strides of whole elements and no negative bit")
+    if array.library is NUMPY and not out.flags.writeable:
+        raise ValueError(f"{where} is read-only")
+    if _repeats(array):
+        raise ValueError(f"{where} must not overlap itself, got shape {array.shape} with strides {array.strides}")
+    low, high = extent(array)
+    if any(low < end and start < high for start, end in map(extent, inputs)):
+        raise ValueError(f"{where} overlaps the memory of an input")
+
+
+def _repeats(array: Array) -> bool:
+    """Whether elements may share memory: an axis does not step over all that the axes of smaller strides reach."""
+    reach = 0
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape) if size > 1):
+        if stride <= reach:
+            return 0 not in array.shape
+        reach += stride * (size - 1)
+    return False
+
+
+def values(x: Any, where: str) -> np.ndarray:
+    """Read a numeric parameter: a number, or an array of any library.
+
+    Returns
+    -------
+    np.ndarray
+        0-d float64 of a Python number, float32 of float16 and bfloat16, else a read-only view of the caller's memory.
+
+    Raises
+    ------
+    TypeError
+        bool, complex, strings, sequences.
+    """
+    if isinstance(x, np.generic):
+        x = np.asarray(x)
+    elif isinstance(x, numbers.Real) and not isinstance(x, bool):
+        return np.asarray(float(x))
+    array = borrow(x, where, "a number or an array")
+    if array.dtype == "bool":
+        raise TypeError(f"{where} must hold numbers, got dtype bool")
+    stored = view(array)
+    if array.dtype == "bfloat16":  # the upper half of a float32
+        return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+    return stored.astype(np.float32) if array.dtype == "float16" else stored
+
+
+def as_float(array: Array) -> Array:
+    """Return floating arrays unchanged, integers and bool as a dense copy in NumPy memory with the same axis order.
+
+    The copy is float32, or float64 (exact up to 2**53) for 64-bit integers; the library stays the caller's.
+    """
+    itemsize, kind = DTYPES[array.dtype]
+    if kind == "float":
+        return array
+    copy = NUMPY.empty(array.shape, "float64" if itemsize == 8 else "float32", memory_order(array))
+    copy.owner[...] = view(array)
+    return copy._replace(library=array.library)
+
+
+def extent(array: Array) -> tuple[int, int]:
+    """Return the lowest byte address of the elements and one past the highest; equal for an empty array."""
+    if 0 in array.shape:
+        return array.address, array.address
+    ends = [stride * (size - 1) for stride, size in zip(array.strides, array.shape)]
+    low, high = sum(end for end in ends if end < 0), sum(end for end in ends if end > 0)
+    itemsize = DTYPES[array.dtype].itemsize
+    return array.address + low * itemsize, array.address + (high + 1) * itemsize
+
+
+def memory_order(array: Array) -> tuple[int, ...]:
+    """Return the axes from the slowest to the fastest in memory, as `Library.empty` takes them."""
+    return _memory_order(array.shape, array.strides)
+
+
+@lru_cache(1024)
+def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    order = [axis for axis, stride in enumerate(strides) if stride and shape[axis] > 1]
+    order.sort(key=lambda axis: -abs(strides[axis]))
+    # The stride of a single or a repeated element tells nothing of the order: there C order decides.
+    for axis in range(len(shape)):
+        if axis not in order:
+            order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
+    return tuple(order)
+
+
+class _Memory:
+    """Shows an Array to np.asarray and keeps its owner alive."""
+
+    def __init__(self, array: Array) -> None:
+        self.owner = array.owner
+        dtype = np.dtype("uint16" if array.dtype == "bfloat16" else array.dtype)
+        strides = tuple(stride * dtype.itemsize for stride in array.strides)
+        self.__array_interface__ = {"version": 3, "data": (array.address, True), "typestr": dtype.str,
+                                    "shape": array.shape, "strides": strides}
+
+
+def view(array: Array) -> np.ndarray:
+    """Return the elements as a read-only NumPy view, bfloat16 as uint16."""
+    return np.asarray(_Memory(array))
+
+
+def _address_by_protocol(x: np.ndarray) -> int:
+    return x.__array_interface__["data"][0]
+
+
+def _address_by_layout(x: np.ndarray) -> int:
+    # After the object header comes `char *data`: NumPy's ABI, on which all compiled code relies.
+    return _word_at(id(x) + _HEADER).value
+
+
+_word_at, _HEADER, _PROBE = ctypes.c_size_t.from_address, object.__basicsize__, np.zeros((3, 5))[::-1, 1:]
+# 0.15 us against 0.95 us by the protocol; taken only where the two agree.
+_address = _address_by_layout if _address_by_layout(_PROBE) == _address_by_protocol(_PROBE) else _address_by_protocol
+
+
+@lru_cache(1024)  # 0.1 us against 0.5 us
+def _in_elements(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
+    """Convert byte strides to elements; None where one is no multiple."""
+    return None if any(stride % itemsize for stride in strides) else tuple(stride // itemsize for stride in strides)
+
+
+@lru_cache(256)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+def _numpy_dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        from ml_dtypes import bfloat16  # in sys.modules already: the caller's array is of this dtype
+        return np.dtype(bfloat16)
+    return np.dtype(name)
+
+
+def _narrowed(memory: np.ndarray) -> np.ndarray:
+    narrow = np.dtype(f"{memory.dtype.kind}4")
+    limits = np.iinfo(narrow)
+    if memory.size and (memory.min() < limits.min or memory.max() > limits.max):
+        raise ValueError(f"a {memory.dtype} result does not fit {narrow}, and JAX needs jax_enable_x64 for 64 bits")
+    return memory.astype(narrow)

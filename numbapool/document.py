@@ -1,0 +1,112 @@
+"""The words of the public functions: docstrings, the type stub, and the README's table, all from what the pooling files say."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .publish import Argument, Function
+
+AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+HALF_NOTE = "float16 and bfloat16 are computed in float32"
+WORDS = {
+    "kernel_size": "elements of a window, one number or one an axis",
+    "stride": "distance of two windows; None means kernel_size",
+    "padding": 'positions added on both sides that never hold a value: a number, one an axis, a (before, after) pair an axis, or\n'
+               '    "valid", "same" (surplus after), "same_lower" (surplus before); at most dilation * (kernel_size - 1)',
+    "dilation": "distance of two elements of a window",
+    "ceil_mode": "round the number of outputs up, with a cut window at the end",
+    "output_size": "outputs, one number or one an axis; None keeps an axis as it is",
+    "channels_last": "whether the axes of x are (N, ..., C)",
+    "out": "a NumPy array or torch tensor for y",
+    "return_indices": "also return the positions of the chosen elements, int64, flat in the unpadded plane",
+    "indices": "the indices of the forward pass; without them they are found again",
+}
+KINDS = {"select": "floating or integer, kept"}
+
+
+def _parameter(a: Argument, f: Function) -> str:
+    words = a.doc or getattr(f.operation.form, "words", {}).get(a.name) or WORDS.get(a.name, "")
+    return f"{a.name} : {a.hint}\n    {words}"
+
+
+def _shapes(f: Function) -> tuple[str, str]:
+    inside, outside = AXES[f.operation.ndim], ", ".join(f"{a}out" for a in AXES[f.operation.ndim].split(", "))
+    return f"(N, C, {inside}) or (C, {inside})", f"(N, C, {outside})"
+
+
+def returns_of(f: Function) -> str:
+    """What a backward returns, by name."""
+    names = ["grad_x", *(f"grad_{p.name}" for p in f.operation.parameters.values() if p.learnable)]
+    return names[0] if len(names) == 1 else f"({', '.join(names)})"
+
+
+def _returns(f: Function, shape: str) -> str:
+    if f.backward:
+        return f"{returns_of(f)}\n    Gradients in the shapes of their inputs, of the caller's library."
+    names = [a.name for a in f.arguments if a.name.startswith("return_")]
+    more = "".join(f"; with {n} a tuple whose next element they are" for n in names)
+    return f"y : {shape}\n    Of the caller's library and in x's memory order{more}."
+
+
+def _example(f: Function) -> str:
+    operation = f.operation
+    shape = {1: "2, 4, 16", 2: "2, 4, 16, 16", 3: "2, 4, 8, 8, 8"}[operation.ndim]
+    given = getattr(operation.formula, "example", {})
+    values = {"kernel_size": "2", "output_size": "3", **given}
+    call = [values[a.name] if not a.keyword else f"{a.name}={values[a.name]}" for a in f.arguments
+            if a.name in values and (a.default.__class__ is object or a.name in given)]
+    head = f">>> import numpy as np, numbapool as nbp\n>>> x = np.random.default_rng(0).random(({shape}), np.float32)"
+    forward = f"{operation.where}({', '.join(['x', *call])})"
+    if not f.backward:
+        return f"{head}\n>>> y = nbp.{forward}"
+    gradient = f"nbp.{operation.where}_backward({', '.join(['np.ones_like(y)', 'x', *call])})"
+    return f"{head}\n>>> y = nbp.{forward}\n>>> gradient = {gradient}"
+
+
+def _section(title: str, text: str) -> str:
+    return f"{title}\n{'-' * len(title)}\n{text}\n"
+
+
+def docstring(f: Function) -> str:
+    """The NumPy-style docstring of a public function."""
+    formula, operation = f.operation.formula, f.operation
+    kinds = {"": "over sliding windows", "adaptive_": "over windows that divide the input evenly", "global_": "over the whole input"}
+    inside, outside = _shapes(f)
+    title = f"{formula.title[0].upper()}{formula.title[1:]} pooling {kinds[operation.form.prefix]} in {operation.ndim}d"
+    title = getattr(formula, "headline", title)
+    equation = f"dy/dx_i: {formula.gradient}" if f.backward else formula.equation
+    integers = "Integers and bool keep their dtype." if operation.integers else "Integers and bool are copied to float32 (64-bit ones to float64)."
+    first = f"x : array, {inside}\n    NumPy, torch (CPU) or JAX array, or any with DLPack; any strides, never written.  {HALF_NOTE}.  {integers}"
+    texts = [first] + [_parameter(a, f) for a in f.arguments if a.name not in ("grad", "x")]
+    if f.backward:
+        texts = [f"grad : array, {outside}\n    The gradient of y, of x's dtype."] + texts
+    parts = [
+        f"{title}{', backward' if f.backward else ''}.\n\n{equation}\n",
+        _section("Parameters", "\n".join(texts)),
+        _section("Returns", _returns(f, outside)),
+        _section("Raises", "ValueError\n    A value that makes no sense, such as a window without elements.\nTypeError\n    A wrong type or dtype.\n"
+                 "BufferError\n    Memory that cannot be borrowed: another device, a tensor that autograd tracks."),
+        _section("Source", formula.source),
+        _section("Examples", _example(f)),
+    ]
+    return "\n".join(parts)
+
+
+def stub(functions: list[Function]) -> str:
+    """The text of __init__.pyi."""
+    head = ('# Written by `make docs` from the pooling files; a test keeps it current.\nfrom collections.abc import Sequence\nfrom typing import Any\n\n'
+            "__version__: str\n__all__: list[str]\n\n")
+    return head + "".join(f"def {f.name}({f.signature}) -> Any: ...\n" for f in functions)
+
+
+def table(rows: list[tuple[str, Any, list[Function]]]) -> str:
+    """The README's table of poolings."""
+    lines = ["| pooling | y | dy/dxᵢ | own parameters | windows | backward returns | dtypes | source |", "|---|---|---|---|---|---|---|---|"]
+    for name, formula, functions in rows:
+        forward, backward = functions[0], functions[1]
+        own = ", ".join(f"`{p.name}`" for p in forward.operation.parameters.values()) or "none"
+        forms = ", ".join(getattr(x, "name", x) for x in formula.forms)
+        dtypes = "f16 bf16 f32 f64, integers" if forward.operation.integers else "f16 bf16 f32 f64"
+        pattern = forward.operation.where.replace("1d", "{1,2,3}d")
+        lines.append(f"| `{pattern}` | {formula.equation} | {formula.gradient} | {own} | {forms} | {returns_of(backward)} | {dtypes} | {formula.source} |".replace("|x", "\\|x"))
+    return "\n".join(lines) + "\n"

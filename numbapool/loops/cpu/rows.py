@@ -1,0 +1,135 @@
+"""What every CPU loop stands on: where things are, one tap of a unit, one plane of a gradient.
+
+`stamp` binds the free names of these loops: a formula (start, step, ...) and a dtype (load, store, real, exp, ...).
+
+Every loop works on units: up to LANES windows side by side with the same number of taps.  One tap of all the windows
+of a unit is made a contiguous run of numbers (`tap`): the memory itself where it is one already, else a copy in
+first-level cache.  So the arithmetic is one text for both memory orders, any stride, any kind of window and half
+types, and its innermost loop always runs over unit-stride memory from zero, which LLVM vectorises.
+
+Legend: f plan, a operand addresses (layout.py); n, g plane; d, h, w input position; od, oh, ow output position; o, m first
+output and lane count of a unit; j lane; box = (d0, d1, ds, h0, h1, hs, w0, w1, ws), the ranges of the taps.
+"""
+from __future__ import annotations
+
+from ..layout import *  # noqa: F403
+
+def spot(f, operand, n, g, d, h, w):
+    """The element of an operand at a plane and a position."""
+    r = RECORDS + RECORD * operand
+    return n * f[r] + g * f[r + 1] + d * f[r + 2] + h * f[r + 3] + w * f[r + 4]
+
+
+def lane_step(f, operand):
+    """The distance between two neighbours along the lane axis."""
+    return f[RECORDS + RECORD * operand + 5]
+
+
+def row_of(f, r):
+    """Task r of a forward pass: the row (n, g, od, oh) of the output."""
+    oh = r % f[OH]
+    r //= f[OH]
+    od = r % f[OD]
+    r //= f[OD]
+    return r // f[G], r % f[G], od, oh
+
+
+def unit_of(f, k, n, g, od, oh):
+    """Unit k of a row: first output, lanes, step, the box of its taps, and the divisor."""
+    t = f[UNIT_TABLE] + UNIT * k
+    o, m = f[t + U_FIRST], f[t + U_LANES]
+    if f[CHANNEL_LANES] == 1:
+        m = min(m, f[CHANNELS] - g * f[WIDTH])
+    p = n * f[G] + g
+    d0 = f[f[D_FIRST] + p * f[D_PLANE] + od]
+    h0 = f[f[H_FIRST] + p * f[H_PLANE] + oh]
+    w0 = f[f[W_FIRST] + p * f[W_PLANE] + o]
+    box = (d0, d0 + f[f[D_COUNT] + od] * f[D_STEP], f[D_STEP],
+           h0, h0 + f[f[H_COUNT] + oh] * f[H_STEP], f[H_STEP],
+           w0, w0 + f[t + U_COUNT] * f[W_STEP], f[W_STEP])
+    return o, m, f[t + U_STEP], box, f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[t + U_SHARE]
+
+
+def firsts(f, n, g, o):
+    """Where the table of first input indices of a unit without a constant step begins."""
+    return f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + o
+
+
+
+def gather(f, x, at, m, step, lane, table, pack):
+    """One tap of m windows, copied to contiguous numbers."""
+    if step != 0:
+        s = step * lane
+        for j in range(m):
+            pack[j] = load(x, at + j * s)
+    else:
+        for j in range(m):
+            pack[j] = load(x, at + (f[table + j] - f[table]) * lane)
+    return pack
+
+
+def gather_or_borrow(f, x, at, m, step, lane, table, pack):
+    """One tap of m windows as contiguous numbers: the memory itself where it is that."""
+    if step * lane == 1:
+        return shift(x, at)
+    return gather(f, x, at, m, step, lane, table, pack)
+
+
+def scatter(f, target, at, m, step, lane, table, pack):
+    """Add m numbers to one tap of m windows."""
+    if step * lane == 1:
+        row = shift(target, at)
+        for j in range(m):
+            row[j] += pack[j]
+    elif step != 0:
+        s = step * lane
+        for j in range(m):
+            target[at + j * s] += pack[j]
+    else:
+        for j in range(m):
+            target[at + (f[table + j] - f[table]) * lane] += pack[j]
+
+
+def fetch(y, at, m, s, lanes):
+    """m elements of an output-shaped operand, as numbers."""
+    for j in range(m):
+        lanes[j] = load(y, at + j * s)
+
+
+def params(f, a, n, g, od, oh, o, m, lanes):
+    """The parameters of m windows, each broadcast to the output's shape by its distances."""
+    for k in range(PARAMETERS):
+        p = reals(a[PARAM + k])
+        at, s = spot(f, PARAM + k, n, g, od, oh, o), lane_step(f, PARAM + k)
+        for j in range(m):
+            lanes[k * LANES + j] = p[at + j * s]
+
+
+def open_plane(f, a, operand, slot, part, n, g):
+    """The cleared plane that contributions are added to: the gradient itself; for half types float32 scratch."""
+    if HALF:
+        target = reals(a[WORK] + slot * f[WORK_SIZE] + part * f[D] * f[H] * f[W] * 4 * max(1, f[WIDTH]))
+    else:
+        target = reals(a[operand])
+    at, run = spot(f, TARGET, n, g, 0, 0, 0), f[RUN]
+    if f[CHANNEL_LANES] == 1:
+        run = min(run, f[CHANNELS] - g * f[WIDTH])
+    r = RECORDS + RECORD * TARGET
+    for s in range(f[ROWS]):
+        row = shift(target, at + s * f[r + 4])
+        for j in range(run):
+            row[j] = real(0)
+    return target
+
+
+def close_plane(f, a, operand, target, n, g):
+    """Round the scratch plane of a half type into the gradient."""
+    if HALF:
+        out, at, run = elements(a[operand]), spot(f, GRAD_X, n, g, 0, 0, 0), f[RUN]
+        if f[CHANNEL_LANES] == 1:
+            run = min(run, f[CHANNELS] - g * f[WIDTH])
+        r = RECORDS + RECORD * TARGET
+        for s in range(f[ROWS]):
+            row = shift(target, s * f[r + 4])
+            for j in range(run):
+                store(out, at + s * f[GAP] + j, row[j])

@@ -1,0 +1,38 @@
+"""The plan: every integer that a kernel needs besides addresses, in one int64 buffer.  Written by plan.py, read by the loops.
+
+Kernels have one signature, `kernel(plan, data, slot, lo, hi)`:
+
+plan   address of the int64 buffer below (the same for every call of the same shapes, so it is cached)
+data   address of the int64 array of operand addresses, in the order of the operands below
+slot   which part of the scratch memory `WORK` this call may use (one a thread)
+lo, hi the range of tasks: rows of output (forward) or planes (backward)
+
+A plane is one (n, g): with lanes along a spatial axis g is the channel, with lanes along the channels
+(channels-last memory) g is a group of `WIDTH` of them.
+"""
+# header: sizes, steps, and where in the buffer each table begins
+N, G, WIDTH, CHANNELS, D, H, W, OD, OH, OW = range(10)
+D_STEP, H_STEP, W_STEP = 10, 11, 12       # dilation along each axis
+D_FIRST, H_FIRST, W_FIRST = 13, 14, 15    # -> first input index of window o; one table, or one a plane
+D_PLANE, H_PLANE, W_PLANE = 16, 17, 18    # distance between the tables of two planes, 0 where all share one
+D_COUNT, H_COUNT = 19, 20                 # -> number of elements of window o
+D_SHARE, H_SHARE = 21, 22                 # -> divisor of window o
+UNITS, UNIT_TABLE = 23, 24                # number of units, -> the units
+CHANNEL_LANES = 25                        # 1: lanes are channels, 0: lanes are windows along the last axis
+ROWS, RUN, GAP = 26, 27, 28               # a plane of the gradient in memory: ROWS runs of RUN elements, GAP apart
+WORK_SIZE = 29                            # bytes of scratch a slot
+RANKS = 30                                # order family: weights a row
+RANK_ROW, RANK_CHANNEL = 31, 32           # order family: -> row of weights for a window of n; distance between channels
+SORT_AT, SORT_SIZE = 33, 34               # order family: where in a slot the buffers begin, elements in each
+RECORDS = 36                              # one record an operand follows
+RECORD = 6                                # distances in elements along n, g, d, h, w and from lane to lane
+
+# a unit: windows side by side that have the same number of taps, taken together
+UNIT = 5
+U_FIRST, U_LANES, U_STEP, U_COUNT, U_SHARE = range(5)  # output index, lanes, distance of the windows (0: see W_FIRST), taps, divisor
+
+# operands
+X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, GRAD_PARAM2, TARGET, POSITION = range(12)
+OPERANDS = 12
+NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED = range(12, 18)  # addresses without a record
+DATA = 18

@@ -1,0 +1,105 @@
+"""The parameters of a pooling's own: what a file in pools/ declares, and how a value that a caller gives is checked."""
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+REQUIRED = object()
+SLIDING, ADAPTIVE, GLOBAL = "sliding", "adaptive", "global"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a pooling.
+
+    kind : "flag" (a bool), "divisor" (a whole number but 0, or None), "number" or "positive" (a float for the whole call),
+        "array" (a number, or an array that broadcasts to the output's shape; one dimension means one per channel),
+        "option" (one of `choices`, each of which names functions to put in place of others), "logit" (an array of x's shape),
+        "weights" (a vector of weights by rank, or one a channel), "samples" (uniforms of the output's shape) or "seed".
+    leading : whether it stands between x and the window's arguments.
+    learnable : whether the backward pass returns its gradient.
+    above, shapes : of an "array", the lower bound (excluded) of its values, and which shapes it may have: "number", "channel"
+        (C,), "position" (the output's spatial shape), "channel_position" (C, and that).
+    """
+
+    name: str
+    default: Any
+    kind: str
+    doc: str
+    leading: bool = False
+    learnable: bool = False
+    above: float = -math.inf
+    shapes: tuple[str, ...] = ("number", "channel")
+    forms: tuple[str, ...] = (SLIDING, ADAPTIVE, GLOBAL)
+    direction: str = "both"
+    choices: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def hint(self) -> str:
+        """The type hint of the public functions."""
+        return {"flag": "bool", "divisor": "int | None", "number": "float", "positive": "float", "array": "float | Any",
+                "option": "str", "logit": "Any", "weights": "Any", "samples": "Any", "seed": "int | None", "indices": "Any"}[self.kind]
+
+
+def flag(value: Any, where: str) -> bool:
+    """True or False, nothing else."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{where} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def whole(value: Any, where: str) -> int:
+    """An int; a bool or a float is a mistake."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{where} must be an int, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where} must be an int, got {type(value).__name__}") from None
+
+
+def divisor(value: Any, where: str) -> int | None:
+    """A whole number but 0, or None."""
+    if value is None:
+        return None
+    value = whole(value, where)
+    if value == 0 or abs(value) >= 1 << 62:
+        raise ValueError(f"{where} must be a whole number but 0 below 2**62, got {value}")
+    return value
+
+
+def number(value: Any, where: str, positive: bool = False) -> float:
+    """A finite float, given as a number or a 0-d array."""
+    if isinstance(value, bool | str | bytes) or value is None:
+        raise TypeError(f"{where} must be a number, got {value!r}")
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where} must be a number, got {type(value).__name__}") from None
+    if not math.isfinite(value) or (positive and value <= 0):
+        raise ValueError(f"{where} must be {'positive and ' if positive else ''}finite, got {value}")
+    return value
+
+
+def option(value: Any, choices: Any, where: str) -> str:
+    """One of the names in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{where} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check(p: Parameter, value: Any, where: str) -> Any:
+    """A value of a parameter, as far as it can be checked without the output's shape."""
+    if p.kind == "flag":
+        return flag(value, where)
+    if p.kind == "divisor":
+        return divisor(value, where)
+    if p.kind in ("number", "positive"):
+        return number(value, where, p.kind == "positive")
+    if p.kind == "option":
+        return option(value, p.choices, where)
+    return value

@@ -1,0 +1,142 @@
+"""Plans: axes and memory distances become the one integer buffer that a kernel reads (its layout: loops/layout.py)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .loops import layout as at
+from .memory import LANES
+from .windows import Axis
+
+Strides = tuple[int, ...]  # distances in elements along (n, c, d, h, w)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel reads, and what its caller must know: the number of tasks, scratch a slot, taps in all."""
+
+    integers: np.ndarray
+    address: int
+    rows: int
+    planes: int
+    work: int
+    taps: int
+
+
+def units_across(axis: Axis) -> np.ndarray:
+    """The windows along the last axis in runs of at most LANES with one count, one divisor and, if they can, one distance."""
+    first = axis.first if axis.first.ndim == 1 else axis.first[0]
+    change = np.flatnonzero((np.diff(axis.count) != 0) | (np.diff(axis.share) != 0)) + 1
+    edges = [0, *change.tolist(), axis.count.size]
+    rows = []
+    for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+        for o in range(lo, hi, LANES):
+            m = min(LANES, hi - o)
+            gaps = np.diff(first[o:o + m])
+            step = 1 if m == 1 else int(gaps[0]) if axis.first.ndim == 1 and (gaps == gaps[0]).all() else 0
+            rows.append((o, m, step, axis.count[o], axis.share[o]))
+    return np.array(rows, np.int64).reshape(-1, at.UNIT)
+
+
+def units_of_channels(axis: Axis, width: int) -> np.ndarray:
+    """Every window along the last axis on its own, with channels as lanes."""
+    n = axis.count.size
+    return np.column_stack([np.arange(n), np.full(n, width), np.ones(n, np.int64), axis.count, axis.share]).astype(np.int64)
+
+
+def dense(dims: tuple[int, ...], channels_last: bool) -> Strides:
+    """The distances of memory that holds (N, C, D, H, W) without gaps in channels-first or channels-last order."""
+    _, c, d, h, w = dims
+    if channels_last:
+        return d * h * w * c, 1, h * w * c, w * c, c
+    return c * d * h * w, d * h * w, h * w, w, 1
+
+
+def _record(strides: Strides, channel_lanes: bool, width: int) -> list[int]:
+    n, c, d, h, w = strides
+    return [n, c * width, d, h, w, c] if channel_lanes else [n, c, d, h, w, w]
+
+
+def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[tuple[int, Strides], ...], channel_lanes: bool,
+          width: int = LANES, grad_channels_last: bool | None = None, scratch_planes: int = 0, sort: bool = False,
+          extra: tuple[tuple[int, Any], ...] = ()) -> Plan:
+    """The plan of one call.
+
+    dims : (N, C, D, H, W) of the input; axes : its windows; operands : distances of each operand, by its number in layout.py.
+    channel_lanes : whether lanes are channels; width : how many at most.
+    grad_channels_last : the order of the gradient's memory (None: there is none); scratch_planes : how many float32
+    planes a slot holds where the gradient is of a half type; sort : whether a slot holds a window's elements for sorting.
+    extra : further header fields, a number or a table each.
+    """
+    batch, channels, *size = dims
+    width = min(width, channels) if channel_lanes else 0
+    groups = -(-channels // width) if channel_lanes and width else channels
+    units = units_of_channels(axes[2], width) if channel_lanes else units_across(axes[2])
+    head = np.zeros(at.RECORDS + at.RECORD * at.OPERANDS, np.int64)
+    tables = [head]
+    end = head.size
+
+    def place(field: int, table: np.ndarray) -> None:
+        nonlocal end
+        head[field] = end
+        tables.append(np.ravel(table))
+        end += table.size
+
+    outputs = [a.count.size for a in axes]
+    head[:at.OW + 1] = batch, groups, width, channels, *size, *outputs
+    for i, axis in enumerate(axes):
+        head[at.D_STEP + i] = axis.step
+        place(at.D_FIRST + i, axis.first)
+        head[at.D_PLANE + i] = axis.count.size if axis.first.ndim == 2 else 0
+    for i in range(2):
+        place(at.D_COUNT + i, axes[i].count)
+        place(at.D_SHARE + i, axes[i].share)
+    place(at.UNIT_TABLE, units)
+    head[at.UNITS], head[at.CHANNEL_LANES] = len(units), channel_lanes
+    records = dict(operands)
+    plane = prod(size)
+    work = 0
+    if grad_channels_last is not None:
+        work = _gradient(head, records, dims, grad_channels_last, channel_lanes, width, scratch_planes)
+    head[at.SORT_AT] = work
+    if sort:
+        head[at.SORT_SIZE] = prod(int(a.count.max()) for a in axes)
+        work += 32 * int(head[at.SORT_SIZE])
+    work = -(-work // 64) * 64
+    head[at.WORK_SIZE] = work
+    for field, value in extra:
+        if isinstance(value, np.ndarray):
+            place(field, value)
+        else:
+            head[field] = value
+    for operand, strides in records.items():
+        r = at.RECORDS + at.RECORD * operand
+        head[r:r + at.RECORD] = _record(strides, channel_lanes, max(width, 1)) if len(strides) == 5 else strides
+    integers = np.concatenate(tables)
+    taps = batch * channels * prod(int(a.count.sum()) for a in axes)
+    planes = batch * groups
+    return Plan(integers, integers.ctypes.data, planes * outputs[0] * outputs[1] if plane else 0, planes, work, taps)
+
+
+cached = lru_cache(1024)(build)
+
+
+def _gradient(head: np.ndarray, records: dict, dims: tuple[int, ...], channels_last: bool, channel_lanes: bool, width: int,
+              scratch_planes: int) -> int:
+    """The fields of a gradient's plane and of the memory that contributions are added to; returns scratch bytes a slot."""
+    _, channels, d, h, w = dims
+    records[at.GRAD_X] = dense(dims, channels_last)
+    across = channels_last and not channel_lanes  # planes lie interleaved: a run of one element each
+    head[at.ROWS] = d * h * w if channels_last else 1
+    head[at.RUN] = 1 if across else width if channel_lanes else d * h * w
+    head[at.GAP] = channels if channels_last else 0
+    if not scratch_planes:
+        records[at.TARGET] = records[at.GRAD_X]
+        return 0
+    each = width if channel_lanes else 1
+    records[at.TARGET] = (0, 0, h * w * each, w * each, each, 1)
+    return scratch_planes * d * h * w * each * 4

@@ -1,0 +1,58 @@
+"""Local importance-based pooling (LIP): y = sum w_i x_i with w = softmax(l) of the window's logits l, an input of x's shape.
+
+Source: Gao, Wang, Wu, "LIP: local importance-based pooling", ICCV 2019, eq. 3; the defaults are its layer's.  The window's
+largest logit is subtracted, so logits above 11 (half) or 88 (single) do not overflow as in the authors' code, whose CUDA
+kernel also ignores its padding argument.
+
+Gradient: dy/dx_i = w_i and dy/dl_i = w_i (x_i - y).  Nothing is kept from the forward pass.
+"""
+import math
+
+from ..numeric import exp, larger, real
+from ..parameters import REQUIRED, Parameter
+
+title = "LIP (local importance)"
+family = "fold"
+equation = "y = Σ wᵢ xᵢ, w = softmax(logit)"
+gradient = "wᵢ; for the logit wᵢ (xᵢ − y)"
+source = "Gao et al., ICCV 2019"
+forms = ("sliding", "adaptive", "global")
+elements = 2
+defaults = {"kernel_size": 3, "stride": 2, "padding": 1}
+example = {"logit": "np.zeros_like(x)"}
+parameters = (Parameter("logit", REQUIRED, "logit", "log-weights, of x's shape and dtype", leading=True, learnable=True),)
+
+
+def weight(logit, m):
+    """e^(l - m); equal infinite logits share the weight."""
+    return exp(logit - m) if logit != m else real(1)
+
+
+def first_start():
+    return real(-math.inf)
+
+
+def first_step(m, x, logit):
+    return larger(m, logit)
+
+
+def start():
+    return real(0), real(0)
+
+
+def step(acc, x, logit, m):
+    e = weight(logit, m)
+    return acc[0] + e, acc[1] + (e * x if e != real(0) or (logit - logit == real(0) and x - x != real(0)) else real(0))
+
+
+def stop(acc, m, n):
+    return acc[1] / acc[0]
+
+
+def keep(acc, m, n):
+    return real(1) / acc[0], acc[1] / acc[0]
+
+
+def slope(x, logit, kept, m, n):
+    w = weight(logit, m) * kept[0]
+    return w, w * (x - kept[1]) if w != real(0) else real(0)

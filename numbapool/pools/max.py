@@ -1,0 +1,17 @@
+"""Max pooling: y = max x, and the position of the element.
+
+Source: torch.nn.functional.max_pool2d: the first of equal elements in row-major order, NaN propagates (the index is the
+last NaN's), padding never takes part.  TensorFlow and Caffe drop NaN, and route its gradient elsewhere; this does not.
+
+Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
+"""
+title = "max"
+family = "select"
+equation = "y = max xᵢ"
+gradient = "1 for the chosen element"
+source = "torch.nn.functional.max_pool2d"
+forms = ("sliding", "adaptive", "global")
+
+
+def better(v, best):
+    return v > best or v != v

@@ -1,0 +1,94 @@
+"""Max unpooling: y is 0 but where indices put the values of x; the partial inverse of max pooling with its indices.
+
+Source: torch.nn.functional.max_unpool2d, with its default and its range of output sizes.  Where an index occurs twice, the
+last value in row-major order stays.
+
+Gradient: dy/dx_i = 1 at its index.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from .. import arrays, kernels
+from ..call import Call, View, fake_axis, order_of, view_of
+from ..families import scatter
+from ..forms import per_axis
+from ..loops import layout as at
+from ..operation import Operation
+from ..parameters import REQUIRED, Parameter, flag
+
+title = "max unpooling"
+headline = "Max unpooling"
+function = "max_unpool"
+family = "unpool"
+equation = "y[indexᵢ] = xᵢ, 0 elsewhere"
+gradient = "1 at its index"
+source = "torch.nn.functional.max_unpool2d"
+example = {"indices": "np.arange({}).reshape(x.shape)"}
+parameters = (Parameter("indices", REQUIRED, "indices", "of max pooling: int64, x's shape, flat in the output's plane", leading=True),)
+
+
+class Unpooled:
+    """The output's size by max pooling's arguments."""
+
+    name, prefix = "unpooled", ""
+    words = {"output_size": "the spatial size of y, or its whole shape; None: (size - 1) * stride - 2 * padding + kernel_size"}
+
+    def arguments(self, defaults: dict[str, Any]) -> tuple[list, list]:
+        """The positional and the keyword-only arguments: name, type hint, default."""
+        return [("kernel_size", "int | Sequence[int]", REQUIRED), ("stride", "int | Sequence[int] | None", None),
+                ("padding", "int | Sequence[int]", 0), ("output_size", "Sequence[int] | None", None)], []
+
+    def size(self, spatial: tuple[int, ...], args: tuple, where: str) -> tuple[int, ...]:
+        """The spatial size of y."""
+        ndim = len(spatial)
+        kernel = per_axis(args[0], ndim, f"{where}: kernel_size")
+        stride = kernel if args[1] is None else per_axis(args[1], ndim, f"{where}: stride")
+        padding = per_axis(args[2], ndim, f"{where}: padding", 0)
+        usual = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(spatial, stride, padding, kernel, strict=True))
+        if args[3] is None:
+            result = usual
+        else:
+            given = args[3]
+            result = per_axis(given[-ndim:] if isinstance(given, list | tuple) and len(given) == ndim + 2 else given, ndim, f"{where}: output_size")
+            if any(not u - s < r < u + s for u, s, r in zip(usual, stride, result, strict=True)):
+                raise ValueError(f"{where}: output_size must lie less than stride {stride} from {usual}, got {result}")
+        if any(r < 1 for r in result):
+            raise ValueError(f"{where}: these arguments make no output from {spatial}")
+        return result
+
+
+class Unpool(Operation):
+    """y has the plane that the indices point into, x the outputs' shape: a call with the roles exchanged."""
+
+    def call(self, x: Any, window: tuple, own: dict[str, Any], channels_last: bool, where: str) -> tuple[Call, View, View]:
+        """The call whose input is y's plane, x, and the indices."""
+        channels_last = flag(channels_last, f"{where}: channels_last")
+        array = arrays.borrow(x, f"{where}: x")
+        values = view_of(array, self.ndim, channels_last, f"{where}: x")
+        size = self.form.size(values.dims[5 - self.ndim:], window, where)
+        dims = (*values.dims[:2], *(1,) * (3 - self.ndim), *size)
+        call = Call(where, self.formula, View(array, dims, values.strides), tuple(fake_axis(n) for n in values.dims[2:]), own, ndim=self.ndim,
+                    batched=len(array.shape) == self.ndim + 2, channels_last=channels_last, extras=())
+        call.lanes, call.memory_last = order_of(values.dims, values.strides)
+        return call, values, call.indices(own["indices"])
+
+    def forward(self, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, out: Any = None, **_: Any) -> Any:
+        """y."""
+        call, values, index = self.call(x, window, own, channels_last, self.where)
+        y = scatter(call, values, index, "replace", out)
+        return y if out is None else out
+
+    def backward(self, grad: Any, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, **_: Any) -> Any:
+        """grad_x: the elements of grad that the indices name."""
+        call, values, index = self.call(x, window, own, channels_last, f"{self.where}_backward")
+        g = call.given(grad, "grad", call.x.dims, (call.dtype,))
+        result = call.empty(values.dims, call.dtype)
+        made = call.plan({at.X: g, at.Y: result, at.INDEX: index})
+        call.launch(kernels.index_kernel("gather_index", call.dtype), made, False,
+                    {at.X: g.array.address, at.Y: result.array.address, at.INDEX: index.array.address})
+        return call.give(result)
+
+
+operation = Unpool
+forms = (Unpooled(),)

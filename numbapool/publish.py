@@ -1,0 +1,122 @@
+"""Makes the public functions: for each pooling, each of its kinds of windows, 1d, 2d and 3d, a function and its backward.
+
+A function is a few lines of text with the true signature, so that help(), inspect.signature and type checkers see what a
+reader would write by hand; all it does is pass its arguments on to an Operation.
+"""
+from __future__ import annotations
+
+import importlib
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import document
+from .forms import FORMS
+from .operation import Operation
+from .parameters import REQUIRED, Parameter
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a public function."""
+
+    name: str
+    hint: str
+    default: Any = REQUIRED
+    keyword: bool = False
+    doc: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.hint}" + ("" if self.default is REQUIRED else f" = {self.default!r}")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A public function: what it is called, what it takes, and the Operation behind it."""
+
+    name: str
+    operation: Operation
+    backward: bool
+    arguments: tuple[Argument, ...]
+
+    @property
+    def signature(self) -> str:
+        """The text between the parentheses."""
+        positional = [str(a) for a in self.arguments if not a.keyword]
+        return ", ".join([*positional, "*", *(str(a) for a in self.arguments if a.keyword)])
+
+    @property
+    def body(self) -> str:
+        """The call of the Operation."""
+        names = {a.name for a in self.arguments}
+        window = "".join(f"{n}, " for n in window_names(self.operation))
+        own = ", ".join(f"{n!r}: {n}" for n in self.operation.parameters if n in names)
+        form_takes = window_names(self.operation)
+        passed = [f"{n}={n}" for n in ("channels_last", "out", "indices") if n in names and n not in form_takes and n not in self.operation.parameters]
+        extras = getattr(self.operation.form, "extras", None)
+        if not self.backward:
+            passed += [f"return_extras={extras}"] if extras else []
+            passed += ["return_indices=return_indices"] if "return_indices" in names and extras != "return_indices" else []
+        first = "grad, x" if self.backward else "x"
+        return f"_operation.{'backward' if self.backward else 'forward'}({first}, ({window}), {{{own}}}, {', '.join(passed)})"
+
+    def make(self, module: str) -> Callable[..., Any]:
+        """The function itself."""
+        scope = dict(_operation=self.operation, Any=Any, Sequence=Sequence, __name__=module)
+        text = f"def {self.name}({self.signature}) -> Any:\n    return {self.body}\n"
+        exec(compile(text, f"<{self.name}>", "exec", dont_inherit=True), scope)  # noqa: S102
+        function = scope[self.name]
+        function.__doc__ = document.docstring(self)
+        return function
+
+
+def window_names(operation: Operation) -> list[str]:
+    """The names of the window's arguments, in the order in which the form takes them."""
+    positional, keyword = operation.form.arguments(getattr(operation.formula, "defaults", {}))
+    return [name for name, *_ in (*positional, *keyword)]
+
+
+def arguments_of(operation: Operation, backward: bool) -> tuple[Argument, ...]:
+    """The arguments of forward or backward, in order."""
+    formula, form = operation.formula, operation.form
+    positional, keyword = form.arguments(getattr(formula, "defaults", {}))
+    own = [p for p in operation.parameters.values() if p.direction in ("both", "backward" if backward else "forward")]
+    indexed = operation.indexed and getattr(form, "extras", None) != "return_indices"
+
+    def of(p: Parameter) -> Argument:
+        return Argument(p.name, p.hint, p.default, not p.leading, p.doc)
+
+    result = [Argument("grad", "Any")] if backward else []
+    result += [Argument("x", "Any")] + [of(p) for p in own if p.leading]
+    result += [Argument(n, h, d) for n, h, d in positional]
+    result += [Argument(n, h, d, True) for n, h, d in keyword]
+    result += [of(p) for p in own if not p.leading]
+    if backward:
+        result += [Argument("indices", "Any", None, True)] if indexed else []
+        return (*result, Argument("channels_last", "bool", False, True))
+    result += [Argument(form.extras, "bool", False, True)] if getattr(form, "extras", None) else []
+    result += [Argument("return_indices", "bool", False, True)] if indexed else []
+    return (*result, Argument("channels_last", "bool", False, True), Argument("out", "Any", None, True))
+
+
+def operations(name: str) -> list[Operation]:
+    """Every Operation of a pooling."""
+    formula: types.ModuleType = importlib.import_module(f"{__package__}.pools.{name}")
+    kind = getattr(formula, "operation", Operation)
+    forms = [FORMS[f] if isinstance(f, str) else f for f in formula.forms]
+    return [kind(name, formula, form, ndim) for form in forms for ndim in (1, 2, 3)]
+
+
+def functions(name: str) -> list[Function]:
+    """Every public function of a pooling."""
+    return [Function(o.where + "_backward" * backward, o, backward, arguments_of(o, backward))
+            for o in operations(name) for backward in (False, True)]
+
+
+def publish(scope: dict[str, Any], *names: str) -> list[str]:
+    """Put the functions of the named poolings into a module's namespace; returns their names."""
+    made = [f for name in names for f in functions(name)]
+    for f in made:
+        scope[f.name] = f.make(scope["__name__"])
+    return [f.name for f in made]

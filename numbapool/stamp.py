@@ -1,0 +1,62 @@
+"""Stamping binds a formula and a dtype into a loop: C's `#define STEP ... / #include "loop.h"`, in Python.
+
+Numba finds no closure over jitted functions in its disk cache again (its issue 6264) and does not see an edit in another
+file.  So the loops and formulas are copied with one common dictionary of globals, in which their free names are bound, and
+the kernel's name carries a digest of every source that takes part: same sources, cache hit; any edit, a new name.
+"""
+from __future__ import annotations
+
+import functools
+import hashlib
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from . import cache, memory, numeric, random
+
+# NaN and infinity are part of the contract, so only the flags that keep them: a*b + c may fuse, -0 may become 0
+OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+
+
+@functools.cache
+def _source(file: str) -> bytes:
+    return Path(file).read_bytes()
+
+
+def digest_of(files: Iterable[str], *details: object) -> str:
+    """A digest of source files, of Numba's version and options, and of what else takes part in a kernel."""
+    text = repr((numba.__version__, sorted((k, str(sorted(v)) if isinstance(v, set) else str(v)) for k, v in OPTIONS.items()), details))
+    return hashlib.sha256(b"\0".join([*map(_source, sorted(set(files))), text.encode()])).hexdigest()[:20]
+
+
+def _digest(functions: dict[str, Any], bound: dict[str, Any], dtype: str) -> str:
+    files = [memory.__file__, numeric.__file__, random.__file__, __file__, *(f.__code__.co_filename for f in functions.values())]
+    named = sorted((k, v.__qualname__ if isinstance(v, types.FunctionType) else repr(v)) for k, v in bound.items())
+    return digest_of(files, dtype, named)
+
+
+def plain(module: types.ModuleType) -> dict[str, Any]:
+    """The functions and constants of a module that a kernel may use: all but classes and modules."""
+    return {k: v for k, v in vars(module).items() if not k.startswith("__") and not isinstance(v, type | types.ModuleType)}
+
+
+def stamp(loop: str, modules: list[types.ModuleType], dtype: str, bound: dict[str, Any]) -> Callable[..., None]:
+    """The kernel `loop` with the names of `modules`, of the dtype, and `bound` (which wins), jitted and cached on disk."""
+    names: dict[str, Any] = {k: v for k, v in plain(random).items() if k not in ("uniforms", "key")}
+    for module in modules:
+        names |= plain(module)
+    names |= numeric.namespace(dtype) | bound
+    functions = {k: v for k, v in names.items() if isinstance(v, types.FunctionType)}
+    common = dict(names, __builtins__=__builtins__)
+    for k, f in functions.items():
+        copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
+        common[k] = copy if k == loop or numba.config.DISABLE_JIT else numba.njit(forceinline=True, **OPTIONS)(copy)
+    kernel = common[loop]
+    if numba.config.DISABLE_JIT:
+        return kernel
+    digest = _digest(functions, bound, dtype)
+    kernel.__name__ = kernel.__qualname__ = f"{modules[-1].__name__.rpartition('.')[2]}_{loop}_{dtype}_{digest}"
+    return cache.attach(numba.njit(**OPTIONS)(kernel), digest)

@@ -1,0 +1,117 @@
+"""Threads: who runs a kernel's tasks, and when.
+
+Kernels are serial cores over a range of tasks that release the GIL.  One small `parallel=True` driver calls any of them by
+its address, so threads cost one compilation in all and not one a kernel.  The driver runs where Numba's threading layer
+is safe to use from a library: layer omp or tbb, in the process that imported this module, for work that is worth it.  The
+layer workqueue aborts when two Python threads enter it, and omp kills a forked child; there the serial core runs.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic
+
+from . import cache, stamp
+
+SIGNATURE = types.void(*[types.int64] * 5)
+SMALL = 1 << 18  # elements read: below it (about 150 us) waking threads costs more than it saves
+CHUNK = 1 << 27  # elements read between two looks for Ctrl-C, a few tenths of a second
+
+_forked = False
+_layer: str | None = None
+_addresses: dict[Callable[..., None], int] = {}
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    global_compiler_lock.release()
+
+
+# a child that is forked while another thread compiles would wait for the compiler's lock for ever
+os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
+                    after_in_child=_after_fork)
+
+
+@intrinsic
+def _call(typingctx, address, plan, data, slot, lo, hi):  # noqa: ANN001, ANN202
+    """Call a compiled kernel by its address, in Numba's convention: int32 f(void **ret, void **exc, arguments...)."""
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        word, void = ir.IntType(64), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [void.as_pointer()] * 2 + [word] * 5)
+        out = [cgutils.alloca_once(builder, void) for _ in range(2)]
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), out + list(args[1:]))
+        return context.get_dummy_value()
+    return types.void(*[types.int64] * 6), codegen
+
+
+def _drive(address, plan, data, slots, lo, hi):
+    """Tasks lo..hi in as many equal parts as there are slots."""
+    for t in prange(slots):
+        slot = np.int64(t)
+        _call(address, plan, data, slot, lo + slot * (hi - lo) // slots, lo + (slot + 1) * (hi - lo) // slots)
+
+
+_driver = None
+
+
+def _get_driver() -> Callable[..., None]:
+    global _driver
+    if _driver is None:
+        options = dict(stamp.OPTIONS, parallel=True)
+        dispatcher = cache.attach(njit(**options)(_drive), stamp.digest_of([__file__]))
+        dispatcher.compile(types.void(*[types.int64] * 6))
+        _driver = dispatcher
+    return _driver
+
+
+def _address(kernel: Callable[..., None]) -> int:
+    if kernel not in _addresses:
+        kernel.compile(SIGNATURE)
+        compiled = kernel.overloads[SIGNATURE.args]
+        _addresses[kernel] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return _addresses[kernel]
+
+
+def layer() -> str:
+    """Numba's threading layer: "omp", "tbb", or one that this library does not use ("workqueue", "none")."""
+    global _layer
+    if _layer is None:
+        try:
+            numba.get_num_threads()  # starts the layer
+            from numba.np.ufunc.parallel import _launch_threads
+            _launch_threads()
+            _layer = numba.threading_layer()
+        except (ValueError, RuntimeError, ImportError):
+            _layer = "none"
+    return _layer
+
+
+def usable() -> int:
+    """How many threads a large call may use here."""
+    if _forked or numba.config.DISABLE_JIT or numba.config.NUMBA_NUM_THREADS == 1 or layer() not in ("omp", "tbb"):
+        return 1
+    return numba.get_num_threads()
+
+
+def slots_for(tasks: int, taps: int) -> int:
+    """How many threads, and so slots of scratch, a call of this size is given."""
+    return 1 if taps < SMALL or tasks < 2 else max(1, min(tasks, usable()))
+
+
+def run(kernel: Callable[..., None], plan: int, data: int, tasks: int, taps: int, slots: int) -> None:
+    """Run all tasks; between chunks Python looks for Ctrl-C."""
+    chunks = max(1, min(tasks, taps // CHUNK))
+    for c in range(chunks):
+        lo, hi = tasks * c // chunks, tasks * (c + 1) // chunks
+        if slots == 1:
+            kernel(plan, data, 0, lo, hi)
+        else:
+            _get_driver()(_address(kernel), plan, data, slots, lo, hi)
