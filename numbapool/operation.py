@@ -18,7 +18,7 @@ class Operation:
         self.name, self.formula, self.form, self.ndim = name, formula, form, ndim
         self.where = f"{form.prefix}{getattr(formula, 'function', name + '_pool')}{ndim}d"
         declared: tuple[Parameter, ...] = getattr(formula, "parameters", ())
-        self.parameters = {p.name: p for p in declared if form.name in p.forms}
+        self.parameters = {p.name: p for p in declared if p.forms is None or form.name in p.forms}
         self.share = getattr(formula, "share", lambda own: "inside")
         self.integers = formula.family in ("select", "unpool")  # integers stay what they are
         self.indexed = formula.family in ("select", "draw")  # y are elements, which have positions

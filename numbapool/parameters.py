@@ -20,6 +20,7 @@ class Parameter:
         "array" (a number, or an array that broadcasts to the output's shape; one dimension means one per channel),
         "option" (one of `choices`, each of which names functions to put in place of others), "logit" (an array of x's shape),
         "weights" (a vector of weights by rank, or one a channel), "samples" (uniforms of the output's shape) or "seed".
+    forms : the kinds of windows that have it; None: all.
     leading : whether it stands between x and the window's arguments.
     learnable : whether the backward pass returns its gradient.
     above, shapes : of an "array", the lower bound (excluded) of its values, and which shapes it may have: "number", "channel"
@@ -34,7 +35,7 @@ class Parameter:
     learnable: bool = False
     above: float = -math.inf
     shapes: tuple[str, ...] = ("number", "channel")
-    forms: tuple[str, ...] = (SLIDING, ADAPTIVE, GLOBAL)
+    forms: tuple[str, ...] | None = None
     direction: str = "both"
     choices: dict[str, dict[str, str]] = field(default_factory=dict)
 

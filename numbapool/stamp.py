@@ -51,12 +51,13 @@ def stamp(loop: str, modules: list[types.ModuleType], dtype: str, bound: dict[st
     names |= numeric.namespace(dtype) | bound
     functions = {k: v for k, v in names.items() if isinstance(v, types.FunctionType)}
     common = dict(names, __builtins__=__builtins__)
+    digest = _digest(functions, bound, dtype)
     for k, f in functions.items():
         copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
+        copy.__qualname__ = f"{k}_{digest}"  # machine code is linked by it: one name, one code
         common[k] = copy if k == loop or numba.config.DISABLE_JIT else numba.njit(forceinline=True, **OPTIONS)(copy)
     kernel = common[loop]
     if numba.config.DISABLE_JIT:
         return kernel
-    digest = _digest(functions, bound, dtype)
     kernel.__name__ = kernel.__qualname__ = f"{modules[-1].__name__.rpartition('.')[2]}_{loop}_{dtype}_{digest}"
     return cache.attach(numba.njit(**OPTIONS)(kernel), digest)
