@@ -1,0 +1,258 @@
+"""The registry: one entry a pooling drives every suite.  A pooling without an entry fails test_registry.
+
+An Example is one valid call with its float64 reference.  `examples(name, ndim)` lists them: every kind of window for the
+first variant of a pooling's own parameters, a few windows for each further one.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import oracle
+
+import numbapool
+
+SIZES = {1: (23,), 2: (7, 11), 3: (5, 4, 7)}  # primes mostly, off every vector width
+BATCH, CHANNELS = 2, 3
+
+
+def sized(values: Any, ndim: int) -> Any:
+    """The last ndim entries of a list of per-axis values; anything else as it is."""
+    return tuple(values[-ndim:]) if isinstance(values, list) else values
+
+
+WINDOWS = [  # kernel_size, stride, padding, dilation, ceil_mode
+    (2, None, 0, 1, False),
+    (3, 2, 1, 1, False),
+    ([2, 3, 2], [1, 2, 3], [(1, 0), (0, 2), (1, 1)], 1, False),
+    (3, 2, "same", 1, False),
+    (4, 3, "same_lower", 1, False),
+    (2, 3, 0, 1, True),
+    (3, 2, 1, 2, True),
+    (2, 1, [(2, 1), (0, 2), (1, 2)], [2, 2, 2], False),
+    ([6, 8, 13], 1, [3, 2, 5], 1, False),
+]
+ADAPTIVE = [[3, 2, 4], 1, [5, 4, 7]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One call: numbapool.<function>(x, *args, **kwargs), and what it must give.
+
+    reference(x, args) -> y, or (y, indices); learns are the places of args with a gradient.
+    """
+
+    label: str
+    function: str
+    x: np.ndarray
+    args: tuple
+    kwargs: dict[str, Any]
+    reference: Callable[[np.ndarray, tuple], Any]
+    learns: tuple[int, ...] = ()
+    indexed: bool = False
+    integers: bool = False
+
+    def __str__(self) -> str:
+        return self.label
+
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """The public function."""
+        return getattr(numbapool, self.function)
+
+    @property
+    def backward(self) -> Callable[..., Any]:
+        """Its backward."""
+        return getattr(numbapool, f"{self.function}_backward")
+
+    def expected(self, x: np.ndarray | None = None, args: tuple | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """The reference's y, and its indices where the pooling has them."""
+        result = self.reference(self.x if x is None else x, self.args if args is None else args)
+        return result if isinstance(result, tuple) else (result, None)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pooling: its reference on given windows, and the variants of its own parameters.
+
+    reference(x, axes, args, own) -> y or (y, indices); a variant is (rng, x, out shape) -> (leading args, own keywords).
+    """
+
+    reference: Callable[..., Any] | None = None
+    variants: tuple[Callable[..., tuple[tuple, dict[str, Any]]], ...] = (lambda rng, x, out: ((), {}),)
+    learns: tuple[int, ...] = ()
+    indexed: bool = False
+    integers: bool = False
+    forms: tuple[str, ...] = ("sliding", "adaptive", "global")
+    only_sliding: tuple[int, ...] = ()
+    special: Callable[[int], Iterator[Example]] | None = None
+    smooth: bool = True
+    values: Callable[[np.random.Generator, tuple], np.ndarray] = field(default=lambda rng, shape: rng.standard_normal(shape))
+
+
+def shaped(shape: tuple[int, ...]) -> Callable[..., Any]:
+    """A parameter variant's array of x's kind."""
+    return lambda rng: rng.standard_normal(shape)
+
+
+def avg(x, axes, args, own):
+    return oracle.pool(oracle.avg, x, axes, oracle.divisors(axes, own.get("count_include_pad", True), own.get("divisor_override")))
+
+
+def lp(x, axes, args, own):
+    n = oracle.divisors(axes, False) if own.get("norm") == "mean" else 1.0
+    return oracle.pool(oracle.lp, x, axes, args[0], n)
+
+
+def lip(x, axes, args, own):
+    return oracle.pool(oracle.lip, x, axes, element=args[0])
+
+
+def sort(x, axes, args, own):
+    weight = np.asarray(args[0])
+    return oracle.pool(oracle.sort, x, axes, weight=np.broadcast_to(weight, (x.shape[1], weight.shape[-1])))
+
+
+def stochastic(x, axes, args, own):
+    if own.get("training", True):
+        return oracle.pool(oracle.stochastic, x, axes, own["samples"], return_indices=True)
+    return oracle.pool(oracle.stochastic_inference, x, axes)
+
+
+def given(*args: Any, **own: Any) -> Callable[..., tuple[tuple, dict[str, Any]]]:
+    """A variant with fixed parameters."""
+    return lambda rng, x, out: (args, own)
+
+
+def drawn(rng, x, out):
+    """Samples of the output's shape, 0 among them."""
+    samples = rng.random(out)
+    samples.flat[0] = 0
+    return (), {"samples": samples}
+
+
+# ---------------------------------------------------------------- windows of their own
+
+def s3(ndim: int) -> Iterator[Example]:
+    rng = np.random.default_rng(ndim)
+    x = rng.standard_normal((BATCH, CHANNELS, *(n + 3 for n in SIZES[ndim])))
+    for kernel in (2, sized([3, 2, 2], ndim)):
+        per = (kernel,) * ndim if isinstance(kernel, int) else kernel
+        rows = [np.sort(rng.choice(n - k + 1, n // k, replace=False)) for n, k in zip(x.shape[2:], per, strict=True)]
+        name = f"s3_pool{ndim}d"
+        yield Example(f"{name}-{kernel}-indices", name, x, (kernel,), {"indices": rows}, lambda x, a, p=per, r=rows: oracle.s3(x, p, r))
+        yield Example(f"{name}-{kernel}-inference", name, x, (kernel,), {"training": False}, lambda x, a, p=per: oracle.s3_inference(x, p))
+
+
+def sequence(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Boundaries from 0 to size."""
+    inner = np.sort(rng.choice(np.arange(1, size), size // 2, replace=False))
+    return np.concatenate([[0], inner, [size]])
+
+
+def fractional(name: str, formula: Any, ndim: int) -> Iterator[Example]:
+    """TensorFlow's windows."""
+    rng = np.random.default_rng(ndim)
+    x = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim]))
+    function = f"{name}_pool{ndim}d"
+    for overlapping in (False, True):
+        cuts = [sequence(rng, n) for n in SIZES[ndim]]
+        axes = [oracle.boundaries(s, overlapping) for s in cuts]
+        indexed = formula is oracle.maximum
+
+        def reference(x, a, axes=axes):
+            if formula is oracle.maximum:
+                return oracle.pool(formula, x, axes, return_indices=True)
+            return oracle.pool(formula, x, axes, oracle.divisors(axes, False))
+        yield Example(f"{function}-overlapping={overlapping}", function, x, (), {"sequences": cuts, "overlapping": overlapping}, reference,
+                      indexed=indexed, integers=indexed)
+
+
+def fractional_max(ndim: int) -> Iterator[Example]:
+    yield from fractional("fractional_max", oracle.maximum, ndim)
+    rng = np.random.default_rng(7 + ndim)
+    x = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim]))
+    for kernel, out in ((2, sized([3, 3, 5], ndim)), (sized([2, 2, 3], ndim), 2), (1, 1)):
+        samples = rng.random((BATCH, CHANNELS, ndim))
+        name, per = f"fractional_max_pool{ndim}d", (lambda v: (v,) * ndim if isinstance(v, int) else v)
+
+        def reference(x, a, k=per(kernel), o=per(out), u=samples):
+            return oracle.fractional_max(x, k, o, u)
+        yield Example(f"{name}-{kernel}-{out}", name, x, (kernel,), {"output_size": out, "samples": samples}, reference, indexed=True, integers=True)
+
+
+def max_unpool(ndim: int) -> Iterator[Example]:
+    rng = np.random.default_rng(ndim)
+    for stride, size in ((None, None), (3, tuple(2 + 3 * (n - 1) + 1 for n in SIZES[ndim]))):
+        x = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim]))
+        plane = size or tuple(2 * n for n in SIZES[ndim])
+        cells, count = int(np.prod(plane)), int(np.prod(SIZES[ndim]))
+        indices = np.array([[rng.choice(cells, count, replace=False) for _ in range(CHANNELS)] for _ in range(BATCH)]).reshape(x.shape)
+        name = f"max_unpool{ndim}d"
+        yield Example(f"{name}-{stride}-{size}", name, x, (indices, 2, stride), {"output_size": size},
+                      lambda x, a, p=plane: oracle.unpool(x, a[0], p), integers=True)
+
+
+CASES: dict[str, Case] = {
+    "max": Case(lambda x, axes, args, own: oracle.pool(oracle.maximum, x, axes, return_indices=True), indexed=True, integers=True),
+    "min": Case(lambda x, axes, args, own: oracle.pool(oracle.minimum, x, axes, return_indices=True), indexed=True, integers=True),
+    "avg": Case(avg, (given(), given(count_include_pad=False), given(divisor_override=-3)), only_sliding=(1, 2)),
+    "lp": Case(lp, tuple(given(p, norm=n) for p, n in ((2, "sum"), (1.0, "mean"), (3, "mean"), (2.5, "sum"), (0.5, "mean")))),
+    "soft": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes, own.get("temperature", 1.0)), (given(), given(temperature=0.3))),
+    "swap": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes)),
+    "lip": Case(lip, (lambda rng, x, out: ((rng.standard_normal(x.shape),), {}),), learns=(0,)),
+    "sort": Case(sort, tuple(lambda rng, x, out, s=s: ((rng.standard_normal(s),), {}) for s in ((4,), (CHANNELS, 2), (50,))), learns=(0,),
+                 forms=("sliding",)),
+    "stochastic": Case(stochastic, (drawn, given(training=False)), indexed=True),
+    "s3": Case(special=s3),
+    "fractional_max": Case(special=fractional_max),
+    "fractional_avg": Case(special=lambda ndim: fractional("fractional_avg", oracle.avg, ndim)),
+    "max_unpool": Case(special=max_unpool),
+}
+
+
+def windowed(name: str, ndim: int) -> Iterator[tuple[str, str, tuple, dict[str, Any], Any]]:
+    """(label, prefix, window args, window keywords, axes) of every kind of window that a pooling has."""
+    spatial, case = SIZES[ndim], CASES[name]
+    if "sliding" in case.forms:
+        for i, (k, s, p, d, c) in enumerate(WINDOWS):
+            k, s, p, d = (sized(v, ndim) for v in (k, s, p, d))
+            yield f"window{i}", "", (k, s, p), {"dilation": d, "ceil_mode": c}, oracle.sliding_axes(spatial, k, s, p, d, c)
+    if "adaptive" in case.forms:
+        for out in ADAPTIVE:
+            sizes = sized(out, ndim)
+            per = (sizes,) * ndim if isinstance(sizes, int) else sizes
+            yield f"{sizes}", "adaptive_", (sizes,), {}, [oracle.adaptive(n, o) for n, o in zip(spatial, per, strict=True)]
+    if "global" in case.forms:
+        yield "whole", "global_", (), {}, [oracle.adaptive(n, 1) for n in spatial]
+
+
+def examples(name: str, ndim: int, few: bool = False) -> list[Example]:
+    """The examples of a pooling; few: one window of each kind."""
+    case = CASES[name]
+    if case.special is not None:
+        return list(case.special(ndim))
+    result = []
+    rng = np.random.default_rng([ndim, len(name)])
+    kinds: set[str] = set()
+    for w, (label, prefix, args, kwargs, axes) in enumerate(windowed(name, ndim)):
+        if few and prefix in kinds and w != 1:
+            continue
+        kinds.add(prefix)
+        for v, variant in enumerate(case.variants):
+            if (v and prefix and v in case.only_sliding) or (v and not few and w not in (1, 6, len(WINDOWS) + 1)):
+                continue
+            x = case.values(rng, (BATCH, CHANNELS, *SIZES[ndim]))
+            out = (BATCH, CHANNELS, *map(len, axes))
+            leading, own = variant(rng, x, out)
+
+            def reference(x, a, axes=axes, own=own, n=len(leading)):
+                return case.reference(x, axes, a[:n], own)
+            result.append(Example(f"{prefix}{name}{ndim}d-{label}-{v}", f"{prefix}{name}_pool{ndim}d", x, (*leading, *args), {**kwargs, **own}, reference,
+                                  case.learns, case.indexed and own.get("training", True), case.integers))
+    return result
+
+
+ALL = [(name, ndim) for name in CASES for ndim in (1, 2, 3)]
