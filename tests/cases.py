@@ -5,6 +5,7 @@ first variant of a pooling's own parameters, a few windows for each further one.
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ ADAPTIVE = [[3, 2, 4], 1, [5, 4, 7]]
 class Example:
     """One call: numbapool.<function>(x, *args, **kwargs), and what it must give.
 
-    reference(x, args) -> y, or (y, indices); learns are the places of args with a gradient.
+    reference(x, args, kwargs) -> y, or (y, indices); learns are the arguments with a gradient, by place or by keyword.
     """
 
     label: str
@@ -49,8 +50,8 @@ class Example:
     x: np.ndarray
     args: tuple
     kwargs: dict[str, Any]
-    reference: Callable[[np.ndarray, tuple], Any]
-    learns: tuple[int, ...] = ()
+    reference: Callable[[np.ndarray, tuple, dict[str, Any]], Any]
+    learns: tuple[int | str, ...] = ()
     indexed: bool = False
     integers: bool = False
 
@@ -67,10 +68,26 @@ class Example:
         """Its backward."""
         return getattr(numbapool, f"{self.function}_backward")
 
-    def expected(self, x: np.ndarray | None = None, args: tuple | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """The reference's y, and its indices where the pooling has them."""
-        result = self.reference(self.x if x is None else x, self.args if args is None else args)
+    def expected(self, x: np.ndarray | None = None, args: tuple | None = None, **changed: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The reference's y, and its indices where the pooling has them, for the example's arguments or others in their place."""
+        result = self.reference(self.x if x is None else x, self.args if args is None else args, {**self.kwargs, **changed})
         return result if isinstance(result, tuple) else (result, None)
+
+    def argument(self, place: int | str | None) -> np.ndarray:
+        """A differentiable argument: x, by place, or by keyword (its default where it is not given)."""
+        if place is None:
+            return self.x
+        if isinstance(place, int):
+            return np.asarray(self.args[place], np.float64)
+        return np.asarray(self.kwargs.get(place, inspect.signature(self.forward).parameters[place].default), np.float64)
+
+    def with_argument(self, place: int | str | None, value: np.ndarray) -> np.ndarray:
+        """The reference's y with another value of a differentiable argument."""
+        if place is None:
+            return self.expected(value)[0]
+        if isinstance(place, int):
+            return self.expected(args=(*self.args[:place], value, *self.args[place + 1:]))[0]
+        return self.expected(**{place: value})[0]
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,7 @@ class Case:
 
     reference: Callable[..., Any] | None = None
     variants: tuple[Callable[..., tuple[tuple, dict[str, Any]]], ...] = (lambda rng, x, out: ((), {}),)
-    learns: tuple[int, ...] = ()
+    learns: tuple[int | str, ...] = ()
     indexed: bool = False
     integers: bool = False
     forms: tuple[str, ...] = ("sliding", "adaptive", "global")
@@ -142,8 +159,8 @@ def s3(ndim: int) -> Iterator[Example]:
         per = (kernel,) * ndim if isinstance(kernel, int) else kernel
         rows = [np.sort(rng.choice(n - k + 1, n // k, replace=False)) for n, k in zip(x.shape[2:], per, strict=True)]
         name = f"s3_pool{ndim}d"
-        yield Example(f"{name}-{kernel}-indices", name, x, (kernel,), {"indices": rows}, lambda x, a, p=per, r=rows: oracle.s3(x, p, r))
-        yield Example(f"{name}-{kernel}-inference", name, x, (kernel,), {"training": False}, lambda x, a, p=per: oracle.s3_inference(x, p))
+        yield Example(f"{name}-{kernel}-indices", name, x, (kernel,), {"indices": rows}, lambda x, a, kw, p=per, r=rows: oracle.s3(x, p, r))
+        yield Example(f"{name}-{kernel}-inference", name, x, (kernel,), {"training": False}, lambda x, a, kw, p=per: oracle.s3_inference(x, p))
 
 
 def sequence(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -162,7 +179,7 @@ def fractional(name: str, formula: Any, ndim: int) -> Iterator[Example]:
         axes = [oracle.boundaries(s, overlapping) for s in cuts]
         indexed = formula is oracle.maximum
 
-        def reference(x, a, axes=axes):
+        def reference(x, a, kw, axes=axes):
             if formula is oracle.maximum:
                 return oracle.pool(formula, x, axes, return_indices=True)
             return oracle.pool(formula, x, axes, oracle.divisors(axes, False))
@@ -178,7 +195,7 @@ def fractional_max(ndim: int) -> Iterator[Example]:
         samples = rng.random((BATCH, CHANNELS, ndim))
         name, per = f"fractional_max_pool{ndim}d", (lambda v: (v,) * ndim if isinstance(v, int) else v)
 
-        def reference(x, a, k=per(kernel), o=per(out), u=samples):
+        def reference(x, a, kw, k=per(kernel), o=per(out), u=samples):
             return oracle.fractional_max(x, k, o, u)
         yield Example(f"{name}-{kernel}-{out}", name, x, (kernel,), {"output_size": out, "samples": samples}, reference, indexed=True, integers=True)
 
@@ -192,7 +209,7 @@ def max_unpool(ndim: int) -> Iterator[Example]:
         indices = np.array([[rng.choice(cells, count, replace=False) for _ in range(CHANNELS)] for _ in range(BATCH)]).reshape(x.shape)
         name = f"max_unpool{ndim}d"
         yield Example(f"{name}-{stride}-{size}", name, x, (indices, 2, stride), {"output_size": size},
-                      lambda x, a, p=plane: oracle.unpool(x, a[0], p), integers=True)
+                      lambda x, a, kw, p=plane: oracle.unpool(x, a[0], p), integers=True)
 
 
 CASES: dict[str, Case] = {
@@ -248,8 +265,8 @@ def examples(name: str, ndim: int, few: bool = False) -> list[Example]:
             out = (BATCH, CHANNELS, *map(len, axes))
             leading, own = variant(rng, x, out)
 
-            def reference(x, a, axes=axes, own=own, n=len(leading)):
-                return case.reference(x, axes, a[:n], own)
+            def reference(x, a, kw, axes=axes, n=len(leading)):
+                return case.reference(x, axes, a[:n], kw)
             result.append(Example(f"{prefix}{name}{ndim}d-{label}-{v}", f"{prefix}{name}_pool{ndim}d", x, (*leading, *args), {**kwargs, **own}, reference,
                                   case.learns, case.indexed and own.get("training", True), case.integers))
     return result
