@@ -7,6 +7,7 @@ POOLINGS = (
     "min",
     "avg",
     "lp",
+    "gem",
     "soft",
     "swap",
     "lip",

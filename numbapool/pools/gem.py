@@ -1,0 +1,65 @@
+"""Generalised mean (GeM): y = (mean of max(x, eps)^p)^(1/p), with p learnable, one for all channels or one a channel.
+
+Source: Radenovic, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018, eq. 3; p = 3 and eps = 1e-6
+as in the authors' cirtorch, which pools globally (here global_gem_pool2d).  The mean is over the elements inside the input.
+
+The window's largest value m is factored out.  Gradient: dy/dx_i = (a_i / y)^(p-1) / n for x_i >= eps, else 0, with a = max(x, eps);
+dy/dp = y/p (sum b^p ln b / sum b^p - ln(mean b^p) / p), b = a / m.
+"""
+from ..numeric import larger, log, power, real, root
+from ..parameters import Parameter
+
+title = "generalised mean (GeM)"
+family = "fold"
+equation = "y = (Σ max(xᵢ, ε)^p / n)^(1/p)"
+gradient = "(aᵢ / y)^(p−1) / n where xᵢ ≥ ε, a = max(x, ε); grad_p"
+source = "Radenovic et al., TPAMI 2018"
+forms = ("sliding", "adaptive", "global")
+parameters = (
+    Parameter("eps", 1e-6, "positive", "what smaller elements are raised to"),
+    Parameter("p", 3.0, "array", "exponent above 0, a number or one a channel", learnable=True, above=0.0),
+)
+
+
+def raised(x, eps):
+    return x if (x >= eps or x != x) else eps
+
+
+def first_start():
+    return real(0)
+
+
+def first_step(m, x, eps, p):
+    return larger(m, raised(x, eps))
+
+
+def start():
+    return (real(0),)
+
+
+def step(acc, x, m, eps, p):
+    a = raised(x, eps)
+    return (acc[0] + power(a / m if a != m else real(1), p),)
+
+
+def stop(acc, m, n, eps, p):
+    return m * root(acc[0] / n, p)
+
+
+def start_backward():
+    return real(0), real(0)
+
+
+def step_backward(acc, x, m, eps, p):
+    a = raised(x, eps)
+    b = a / m if a != m else real(1)
+    c = power(b, p)
+    return acc[0] + c, acc[1] + (c * log(b) if c != real(0) else real(0))
+
+
+def param_slope(acc, m, n, eps, p):
+    return stop(acc, m, n, eps, p) / p * (acc[1] / acc[0] - log(acc[0] / n) / p)
+
+
+def slope(x, kept, m, n, eps, p):
+    return power(x / kept[0], p - real(1)) / n if (x >= eps or x != x) else real(0)
