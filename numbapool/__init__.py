@@ -1,5 +1,8 @@
 """numbapool: every pooling of convolutional networks, forward and backward, in 1d, 2d and 3d, on the arrays you have."""
-from .publish import publish as _publish
+from __future__ import annotations
+
+from importlib import import_module as _import
+from typing import Any as _Any
 
 __version__ = "0.1.0"
 POOLINGS = (
@@ -18,4 +21,18 @@ POOLINGS = (
     "fractional_avg",
     "max_unpool",
 )
-__all__ = _publish(globals(), *POOLINGS)
+
+
+def __getattr__(name: str) -> _Any:
+    """A public function, made when it is first asked for (PEP 562): importing numbapool neither imports Numba nor compiles."""
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    publish = _import(f"{__name__}.publish")  # a plain import would come back here to look for it
+    value = publish.names(POOLINGS) if name == "__all__" else publish.find(name, POOLINGS)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    publish = _import(f"{__name__}.publish")
+    return sorted({*globals(), *publish.names(POOLINGS)})

@@ -5,7 +5,9 @@ reader would write by hand; all it does is pass its arguments on to an Operation
 """
 from __future__ import annotations
 
+import functools
 import importlib
+import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,15 +110,23 @@ def operations(name: str) -> list[Operation]:
     return [kind(name, formula, form, ndim) for form in forms for ndim in (1, 2, 3)]
 
 
+@functools.cache
 def functions(name: str) -> list[Function]:
     """Every public function of a pooling."""
     return [Function(o.where + "_backward" * backward, o, backward, arguments_of(o, backward))
             for o in operations(name) for backward in (False, True)]
 
 
-def publish(scope: dict[str, Any], *names: str) -> list[str]:
-    """Put the functions of the named poolings into a module's namespace; returns their names."""
-    made = [f for name in names for f in functions(name)]
-    for f in made:
-        scope[f.name] = f.make(scope["__name__"])
-    return [f.name for f in made]
+def names(poolings: Sequence[str]) -> list[str]:
+    """The names of all public functions."""
+    return [f.name for pooling in poolings for f in functions(pooling)]
+
+
+def find(name: str, poolings: Sequence[str]) -> Callable[..., Any]:
+    """The public function of a name."""
+    parts = re.fullmatch(r"(?:adaptive_|global_)?(\w+?)(?:_pool)?[123]d(?:_backward)?", name)
+    if parts and parts[1] in poolings:
+        for f in functions(parts[1]):
+            if f.name == name:
+                return f.make(__package__)
+    raise AttributeError(f"module {__package__!r} has no attribute {name!r}")
