@@ -5,8 +5,8 @@ into windows.  The window arithmetic itself is windows.py's.  Fractional and S3 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,14 @@ from .windows import MISSING, Axis
 Axes = tuple[Axis, Axis, Axis]
 
 
+def listed(value: Any) -> bool:
+    """Whether a value holds one number an axis, and is not one number."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0
+
+
 def per_axis(value: Any, ndim: int, where: str, least: int = 1) -> tuple[int, ...]:
     """One int an axis from an int or a sequence of ints, each at least `least` and below 2**31."""
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+    if listed(value):
         numbers = tuple(whole(v, where) for v in value)
     else:
         numbers = (whole(value, where),) * ndim
@@ -39,7 +44,7 @@ def paddings(value: Any, ndim: int, where: str) -> tuple[int | tuple[int, int] |
         if value not in ("valid", "same", "same_lower"):
             raise ValueError(f"{where} must be an int, ints, pairs, 'valid', 'same' or 'same_lower', got {value!r}")
         return (value,) * ndim
-    if isinstance(value, Sequence | np.ndarray) and len(value) == ndim and all(isinstance(v, Sequence | np.ndarray) for v in value):
+    if listed(value) and len(value) == ndim and all(map(listed, value)):
         return tuple(per_axis(v, 2, where, 0) for v in value)
     return per_axis(value, ndim, where, 0)
 
@@ -86,7 +91,7 @@ class Sliding:
             try:
                 axes.append(windows.sliding(size, k, s, before, after, d, ceil_mode, rule))
             except ValueError as error:
-                raise ValueError(f"{where}: on spatial axis {i}, {error}") from None
+                raise ValueError(f"{where}: kernel_size, stride, padding and dilation do not suit spatial axis {i}: {error}") from None
         return three(axes, override)
 
 
@@ -102,7 +107,7 @@ class Adaptive:
     def axes(self, where: str, spatial: tuple[int, ...], args: tuple, share: str | int) -> Axes:
         """The windows of checked arguments over an input of the given size; None keeps an axis as it is."""
         (size,) = args
-        if isinstance(size, Sequence) and len(size) == len(spatial):
+        if listed(size) and len(size) == len(spatial):
             size = [s if given is None else given for s, given in zip(spatial, size, strict=True)]
         elif size is None:
             size = spatial
@@ -129,21 +134,19 @@ class Global(Adaptive):
 FORMS = {f.name: f for f in (Sliding(), Adaptive(), Global())}
 
 
-_EXACT = (int, bool, str, type(None))
+def _extent(arg: Any) -> float:
+    """The largest number in an argument; infinite where equal arguments may differ: in a tuple, True is found as 1 and 2.0 as 2."""
+    if type(arg) is tuple:
+        return max((a if type(a) is int else _extent(a) if type(a) is tuple else math.inf for a in arg), default=0)
+    return arg if type(arg) is int else 0 if type(arg) in (bool, str, type(None)) else math.inf
 
 
-def _cacheable(arg: Any) -> bool:
-    """Whether equal arguments mean the same: in a tuple, True would be found as 1 and 2.0 as 2."""
-    return type(arg) in _EXACT or (type(arg) is tuple and all(type(a) is int or (type(a) is tuple and _cacheable(a)) for a in arg))
-
-
-@lru_cache(4096, typed=True)
-def _cached(form: Any, where: str, spatial: tuple[int, ...], share: str | int, *args: Any) -> Axes:
-    return form.axes(where, spatial, args, share)
+_remembered = windows.remembered(lambda form, where, spatial, share, *args: form.axes(where, spatial, args, share))
 
 
 def axes_of(form: Any, where: str, spatial: tuple[int, ...], args: tuple, share: str | int) -> Axes:
-    """form.axes, from a cache where the arguments allow it."""
-    if all(map(_cacheable, args)):
-        return _cached(form, where, spatial, share, *args)
-    return form.axes(where, spatial, args, share)
+    """form.axes, remembered where the arguments allow it."""
+    extent = max(map(_extent, (spatial, *args)))
+    if extent == math.inf:  # perhaps not hashable
+        return form.axes(where, spatial, args, share)
+    return _remembered(extent, form, where, spatial, share, *args)

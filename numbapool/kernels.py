@@ -3,7 +3,9 @@
 What a formula is (its file in pools/ holds these plain functions; `p` are its parameters, numbers before arrays):
 
 fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, stop(acc, ref, n, *p) -> y;
-        optionally a first pass over the window, first_start() -> ref, first_step(ref, x, *p), first_stop(ref);
+        the accumulators are sums: those of two parts of a window add up to those of the whole;
+        optionally a first pass over the window, first_start() -> ref, first_step(ref, x, *p), first_stop(ref), and
+        first_join(ref, ref) of two parts of a window (default: the larger);
         backward: keep(acc, ref, n, *p) -> what slope needs (default: y), slope(x, kept, ref, n, *p) -> dy/dx;
         with a learnable parameter param_slope(acc, ref, n, *p) -> dy/dp, and start_backward/step_backward where that needs
         more accumulators.  With `elements = 2` x is followed by the element's logit, and slope returns two numbers.
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from . import numeric
 from .loops.cpu import draw, fold, order, rows, select
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -54,16 +57,16 @@ def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: 
     f = vars(fold)
     bound = dict(
         FIRST="first_step" in names, RECOMPUTE=names.get("recompute", True), LEARNS="param_slope" in names, PARAMETERS=arrays,
-        get=f[f"get{accumulators}"], put=f[f"put{accumulators}"], held=f[f"get{kept}"], hold=f[f"put{kept}"],
+        get=f[f"get{accumulators}"], put=f[f"put{accumulators}"], plus=f[f"plus{accumulators}"], set_params=f[f"put{arrays}"], held=f[f"get{kept}"], hold=f[f"put{kept}"],
         numbers=f[f"numbers{numbers}"], lane_params=f[f"get{arrays}"],
         call_first=fold.first_two if two else fold.first_one, call_step=fold.step_two if two else fold.step_one,
         call_slope=fold.slope_two if two else fold.slope_one,
         tap=_tap(dtype), tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,
         open_plane2=rows.open_plane if two else fold.no_open, close_plane2=rows.close_plane if two else fold.no_close)
-    defaults = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same, keep=_keep_y,
+    defaults = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same, first_join=numeric.larger, keep=_keep_y,
                     param_slope=fold.no_first_step)
     names = {**defaults, **names}
-    used = ("start", "step", "stop", "keep", "slope", "param_slope", "first_start", "first_step", "first_stop")
+    used = ("start", "step", "stop", "keep", "slope", "param_slope", "first_start", "first_step", "first_stop", "first_join")
     return stamp("fold_backward" if backward else "fold_forward", [rows, fold, formula], dtype,
                  bound | {k: names[k] for k in used})
 

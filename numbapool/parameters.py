@@ -75,10 +75,12 @@ def divisor(value: Any, where: str) -> int | None:
 
 def number(value: Any, where: str, positive: bool = False) -> float:
     """A finite float, given as a number or a 0-d array."""
-    if isinstance(value, bool | str | bytes) or value is None:
+    if isinstance(value, bool | np.bool_ | str | bytes) or value is None:
         raise TypeError(f"{where} must be a number, got {value!r}")
     try:
         value = float(value)
+    except OverflowError:
+        value = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{where} must be a number, got {type(value).__name__}") from None
     if not math.isfinite(value) or (positive and value <= 0):

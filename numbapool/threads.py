@@ -7,8 +7,10 @@ layer workqueue aborts when two Python threads enter it, and omp kills a forked 
 """
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -22,9 +24,22 @@ from . import cache, stamp
 
 SIGNATURE = types.void(*[types.int64] * 5)
 SMALL = 1 << 18  # elements read: below it (about 150 us) waking threads costs more than it saves
-CHUNK = 1 << 27  # elements read between two looks for Ctrl-C, a few tenths of a second
+CHUNK = 1 << 25  # elements read between two looks for Ctrl-C: 3 ms of max pooling, 1.2 s of sorting
 
-_forked = False
+
+def _born_by_fork() -> bool:
+    """Whether this process was forked before it imported this module, from one that may have used OpenMP.
+
+    Its libgomp waits for ever for threads that no fork copies (a DataLoader's worker whose parent used torch).
+    """
+    try:
+        flags = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[6])
+        return bool(flags & 0x40) and b"libgomp" in Path("/proc/self/maps").read_bytes()  # PF_FORKNOEXEC of Linux' sched.h
+    except OSError:
+        return False
+
+
+_forked = _born_by_fork()
 _layer: str | None = None
 _addresses: dict[Callable[..., None], int] = {}
 
@@ -74,16 +89,27 @@ def _get_driver() -> Callable[..., None]:
 
 def _address(kernel: Callable[..., None]) -> int:
     if kernel not in _addresses:
-        kernel.compile(SIGNATURE)
-        compiled = kernel.overloads[SIGNATURE.args]
-        _addresses[kernel] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        with global_compiler_lock:  # a fork waits for it, so no child inherits llvmlite's own lock taken
+            kernel.compile(SIGNATURE)
+            compiled = kernel.overloads[SIGNATURE.args]
+            _addresses[kernel] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     return _addresses[kernel]
+
+
+def _libgomp() -> ctypes.CDLL | None:
+    """GNU's OpenMP, if somebody has loaded it already."""
+    try:
+        return ctypes.CDLL("libgomp.so.1", os.RTLD_NOLOAD | os.RTLD_NOW)
+    except (OSError, AttributeError):  # not loaded; no such flag outside of Unix
+        return None
 
 
 def layer() -> str:
     """Numba's threading layer: "omp", "tbb", or one that this library does not use ("workqueue", "none")."""
     global _layer
     if _layer is None:
+        gomp = _libgomp()
+        threads = gomp.omp_get_max_threads() if gomp else 0
         try:
             numba.get_num_threads()  # starts the layer
             from numba.np.ufunc.parallel import _launch_threads
@@ -91,6 +117,8 @@ def layer() -> str:
             _layer = numba.threading_layer()
         except (ValueError, RuntimeError, ImportError):
             _layer = "none"
+        if gomp:  # Numba's omp layer has put its number of threads in place of torch's
+            gomp.omp_set_num_threads(threads)
     return _layer
 
 

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,13 @@ def padding_of(size: int, kernel: int, stride: int, dilation: int, padding: int 
     return (padding, padding) if isinstance(padding, int) else padding
 
 
-@functools.lru_cache(4096)
+def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, called as (extent, *arguments) with the longest axis as extent, and results kept: many for short axes, few for
+    long ones, whose tables take megabytes (1024 audio clips of different length would fill the memory), none for huge ones."""
+    short, long = functools.lru_cache(1024, typed=True)(make), functools.lru_cache(4, typed=True)(make)
+    return lambda extent, *args: (short if extent <= 4096 else long if extent <= 1 << 22 else make)(*args)
+
+
 def sliding(size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool, share: str) -> Axis:
     """Windows at a regular distance, as torch.nn.MaxPool1d's; all arguments are checked ints below LIMIT.
 
@@ -74,7 +82,6 @@ def sliding(size: int, kernel: int, stride: int, before: int, after: int, dilati
                  {"padded": padded, "inside": inside, "one": np.ones_like(inside)}[share])
 
 
-@functools.lru_cache(4096)
 def adaptive(size: int, outputs: int, share: str = "inside") -> Axis:
     """`outputs` near-equal spans that cover the axis, as torch.nn.AdaptiveAvgPool1d's."""
     o = np.arange(outputs, dtype=np.int64)

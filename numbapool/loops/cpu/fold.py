@@ -8,22 +8,22 @@ from __future__ import annotations
 from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
 
-def fold_units(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, q):
-    """Both passes over the windows of a unit: `ref` by the first pass, `acc` by the fold."""
-    table, lx, ll = firsts(f, n, g, o), lane_step(f, X), lane_step(f, LOGIT)
-    for j in range(m):
-        ref[j] = first_start()
-        put(acc, j, start())
-    if FIRST:
-        for d in range(box[0], box[1], box[2]):
-            for h in range(box[3], box[4], box[5]):
-                for w in range(box[6], box[7], box[8]):
-                    v = tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
-                    u = tap2(f, logit, spot(f, LOGIT, n, g, d, h, w), m, step, ll, table, pack2)
-                    for j in range(m):
-                        ref[j] = call_first(ref[j], v, u, j, q + lane_params(par, j))
-        for j in range(m):
-            ref[j] = first_stop(ref[j])
+BLOCK = 256  # taps
+
+def survey(f, x, logit, n, g, m, step, lx, ll, table, box, ref, par, pack, pack2, q):
+    """The first pass over m windows."""
+    for d in range(box[0], box[1], box[2]):
+        for h in range(box[3], box[4], box[5]):
+            for w in range(box[6], box[7], box[8]):
+                v = tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
+                u = tap2(f, logit, spot(f, LOGIT, n, g, d, h, w), m, step, ll, table, pack2)
+                for j in range(m):
+                    ref[j] = call_first(ref[j], v, u, j, q + lane_params(par, j))
+
+
+def accumulate(f, x, logit, n, g, m, step, lx, ll, table, box, ref, acc, total, par, pack, pack2, q):
+    """The fold over m windows; every BLOCK taps go to a total of their own, which keeps float32 sums of large windows accurate."""
+    taps, blocks = 0, 0
     for d in range(box[0], box[1], box[2]):
         for h in range(box[3], box[4], box[5]):
             for w in range(box[6], box[7], box[8]):
@@ -31,6 +31,60 @@ def fold_units(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, q
                 u = tap2(f, logit, spot(f, LOGIT, n, g, d, h, w), m, step, ll, table, pack2)
                 for j in range(m):
                     put(acc, j, call_step(get(acc, j), v, u, j, ref[j], q + lane_params(par, j)))
+                taps += 1
+                if taps == BLOCK:
+                    for j in range(m):
+                        put(total, j, plus(get(total, j), get(acc, j)) if blocks else get(acc, j))
+                        put(acc, j, start())
+                    taps, blocks = 0, 1
+    if blocks:
+        for j in range(m):
+            put(acc, j, plus(get(total, j), get(acc, j)))
+
+
+def fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, side, q):
+    """Both passes over the windows of a unit, side by side, or each across its rows where it is wider than the unit."""
+    table, lx, ll = firsts(f, n, g, o), lane_step(f, X), lane_step(f, LOGIT)
+    if narrow(m, box):
+        for j in range(m):
+            away = distance(f, j, step, table)
+            fold_across(f, shift(x, away * lx), shift(logit, away * ll), n, g, table, box, ref, acc, par, pack, pack2, side, q, j)
+    else:
+        for j in range(m):
+            ref[j] = first_start()
+            put(acc, j, start())
+        if FIRST:
+            survey(f, x, logit, n, g, m, step, lx, ll, table, box, ref, par, pack, pack2, q)
+            for j in range(m):
+                ref[j] = first_stop(ref[j])
+        accumulate(f, x, logit, n, g, m, step, lx, ll, table, box, ref, acc, side[3], par, pack, pack2, q)
+
+
+def fold_across(f, x, logit, n, g, table, box, ref, acc, par, pack, pack2, side, q, i):
+    """Both passes over window i of a unit with the taps of a row as lanes, which are folded in the end."""
+    ws, lx, ll = f[W_STEP], row_step(f, X), row_step(f, LOGIT)
+    refs, accs, pars, total = side
+    taps = (box[7] - box[6]) // ws
+    most = min(taps, LANES)
+    for j in range(most):
+        refs[j] = first_start()
+        put(accs, j, start())
+        set_params(pars, j, lane_params(par, i))
+    if FIRST:
+        for k in range(0, taps, LANES):
+            survey(f, x, logit, n, g, min(taps - k, LANES), ws, lx, ll, table, across(box, k), refs, pars, pack, pack2, q)
+        r = refs[0]
+        for j in range(1, most):
+            r = first_join(r, refs[j])
+        for j in range(most):
+            refs[j] = first_stop(r)
+    for k in range(0, taps, LANES):
+        accumulate(f, x, logit, n, g, min(taps - k, LANES), ws, lx, ll, table, across(box, k), refs, accs, total, pars, pack, pack2, q)
+    s = get(accs, 0)
+    for j in range(1, most):
+        s = plus(s, get(accs, j))
+    ref[i] = refs[0]
+    put(acc, i, s)
 
 
 def fold_forward(plan, data, slot, lo, hi):
@@ -38,6 +92,7 @@ def fold_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     ref, acc, par, pack, pack2 = lanes(), wide_lanes(), wide_lanes(), lanes(), lanes()
+    side = (lanes(), wide_lanes(), wide_lanes(), wide_lanes())
     q = numbers(doubles(a[NUMBERS]))
     ly = lane_step(f, Y)
     for r in range(lo, hi):
@@ -45,7 +100,7 @@ def fold_forward(plan, data, slot, lo, hi):
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
             params(f, a, n, g, od, oh, o, m, par)
-            fold_units(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, q)
+            fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, side, q)
             count, at = real(share), spot(f, Y, n, g, od, oh, o)
             for j in range(m):
                 pack[j] = stop(get(acc, j), ref[j], count, *(q + lane_params(par, j)))
@@ -58,6 +113,7 @@ def fold_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, grad = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     ref, acc, par, pack, pack2, gy, out, out2 = lanes(), wide_lanes(), wide_lanes(), lanes(), lanes(), lanes(), lanes(), lanes()
+    side = (lanes(), wide_lanes(), wide_lanes(), wide_lanes())
     q = numbers(doubles(a[NUMBERS]))
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]
@@ -71,20 +127,18 @@ def fold_backward(plan, data, slot, lo, hi):
                     fetch(grad, spot(f, Y, n, g, od, oh, o), m, lane_step(f, Y), gy)
                     params(f, a, n, g, od, oh, o, m, par)
                     if RECOMPUTE:
-                        fold_units(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, q)
+                        fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, side, q)
                     if LEARNS:
                         turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q)
                     for j in range(m):
                         hold(acc, j, keep(get(acc, j), ref[j], count, *(q + lane_params(par, j))))
-                    spread(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2,
-                           out, out2, q)
+                    spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2, out, out2, side, q)
         close_plane(f, a, GRAD_X, target, n, g)
         close_plane2(f, a, GRAD_LOGIT, target2, n, g)
 
 
-def spread(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
-    """Add g dy/dx of a unit to every tap."""
-    table, lx, ll, lt = firsts(f, n, g, o), lane_step(f, X), lane_step(f, LOGIT), lane_step(f, TARGET)
+def spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
+    """Add g dy/dx of m windows to every tap."""
     for d in range(box[0], box[1], box[2]):
         for h in range(box[3], box[4], box[5]):
             for w in range(box[6], box[7], box[8]):
@@ -97,6 +151,26 @@ def spread(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, 
                 at = spot(f, TARGET, n, g, d, h, w)
                 scatter(f, target, at, m, step, lt, table, out)
                 scatter2(f, target2, at, m, step, lt, table, out2)
+
+
+def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, side, q):
+    """spread over the windows of a unit, side by side, or each across its rows where it is wider than the unit."""
+    table, lx, ll, lt = firsts(f, n, g, o), lane_step(f, X), lane_step(f, LOGIT), lane_step(f, TARGET)
+    if not narrow(m, box):
+        spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, count, gy, ref, kept, par, pack, pack2, out, out2, q)
+        return
+    refs, helds, pars, gs = side
+    ws, taps = f[W_STEP], (box[7] - box[6]) // f[W_STEP]
+    for i in range(m):
+        away = distance(f, i, step, table)
+        for j in range(min(taps, LANES)):
+            refs[j], gs[j] = ref[i], gy[i]
+            hold(helds, j, held(kept, i))
+            set_params(pars, j, lane_params(par, i))
+        for k in range(0, taps, LANES):
+            spread(f, shift(x, away * lx), shift(logit, away * ll), shift(target, away * lt), shift(target2, away * lt), n, g,
+                   min(taps - k, LANES), ws, row_step(f, X), row_step(f, LOGIT), row_step(f, TARGET), table, across(box, k), count, gs, refs,
+                   helds, pars, pack, pack2, out, out2, q)
 
 
 def turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q):
@@ -220,6 +294,26 @@ def put3(p, j, v):
 def put4(p, j, v):
     """Set the four numbers of lane j."""
     p[j], p[LANES + j], p[2 * LANES + j], p[3 * LANES + j] = v
+
+
+def plus1(a, b):
+    """The sum of two partial folds."""
+    return (a[0] + b[0],)
+
+
+def plus2(a, b):
+    """The sum of two partial folds."""
+    return a[0] + b[0], a[1] + b[1]
+
+
+def plus3(a, b):
+    """The sum of two partial folds."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def plus4(a, b):
+    """The sum of two partial folds."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 
 def numbers0(p):

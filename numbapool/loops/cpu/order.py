@@ -12,11 +12,8 @@ from .rows import *  # noqa: F403
 
 def collect(f, x, n, g, j, step, box, lx, table, values, places):
     """The elements of window j of a unit and their positions in the plane, largest first; returns their number."""
-    if step != 0:
-        away = j * step
-    else:
-        away = f[table + j] - f[table]
-    across = away * (1 - f[CHANNEL_LANES])
+    away = distance(f, j, step, table)
+    sideways = away * (1 - f[CHANNEL_LANES])
     c = 0
     for d in range(box[0], box[1], box[2]):
         for h in range(box[3], box[4], box[5]):
@@ -26,7 +23,7 @@ def collect(f, x, n, g, j, step, box, lx, table, values, places):
                     while i > 0 and above(v, values[i - 1]):
                         values[i], places[i] = values[i - 1], places[i - 1]
                         i -= 1
-                values[i], places[i] = v, (d * f[H] + h) * f[W] + w + across
+                values[i], places[i] = v, (d * f[H] + h) * f[W] + w + sideways
                 c += 1
     return c
 

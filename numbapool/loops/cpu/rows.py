@@ -25,6 +25,11 @@ def lane_step(f, operand):
     return f[RECORDS + RECORD * operand + 5]
 
 
+def row_step(f, operand):
+    """The distance between two neighbours along the last spatial axis."""
+    return f[RECORDS + RECORD * operand + 4]
+
+
 def row_of(f, r):
     """Task r of a forward pass: the row (n, g, od, oh) of the output."""
     oh = r % f[OH]
@@ -54,6 +59,24 @@ def firsts(f, n, g, o):
     """Where the table of first input indices of a unit without a constant step begins."""
     return f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + o
 
+
+
+def distance(f, j, step, table):
+    """How far window j of a unit is from its first, in steps of the lane axis."""
+    if step != 0:
+        return j * step
+    return f[table + j] - f[table]
+
+
+def narrow(m, box):
+    """Whether m windows side by side make worse lanes than the taps of a row of each."""
+    return 4 * m * box[8] <= box[7] - box[6]
+
+
+def across(box, k):
+    """The box of the taps whose first is tap k of each row, the rest being lanes."""
+    w = box[6] + k * box[8]
+    return box[0], box[1], box[2], box[3], box[4], box[5], w, w + 1, 1
 
 
 def gather(f, x, at, m, step, lane, table, pack):
