@@ -25,9 +25,9 @@ POOLINGS = (
 
 def __getattr__(name: str) -> _Any:
     """A public function, made when it is first asked for (PEP 562): importing numbapool neither imports Numba nor compiles."""
-    if name.startswith("_") and name != "__all__":
+    if name != "__all__" and not name.removesuffix("_backward").endswith(("1d", "2d", "3d")):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    publish = _import(f"{__name__}.publish")  # a plain import would come back here to look for it
+    publish = _import(f"{__name__}.publish")
     value = publish.names(POOLINGS) if name == "__all__" else publish.find(name, POOLINGS)
     globals()[name] = value
     return value

@@ -125,7 +125,9 @@ class Call:
         half = gradient and self.dtype in HALVES
         width = min(LANES, max(16, SCRATCH // max(prod(self.x.dims[2:]), 1))) if half else LANES
         arguments = (self.x.dims, self.axes, records, self.lanes, width, self.memory_last if gradient else None, planes if half else 0)
-        return plan.build(*arguments, **more) if self.extras is not None or more else plan.cached(*arguments)
+        if self.extras is not None or more:
+            return plan.build(*arguments, **more)
+        return plan.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
 
     def launch(self, kernel: Any, made: plan.Plan, backward: bool, addresses: dict[int, int]) -> None:
         """Run a kernel over all its tasks."""

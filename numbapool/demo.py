@@ -16,9 +16,9 @@ import numpy as np
 
 import numbapool
 
-from . import gallery, pictures, recipes
+from . import gallery, pictures, recipes, threads
 
-REPEATS = 5
+REPEATS = 9
 SMALLEST = 32  # SSIM's windows are 11x11, and the strong setting divides the size by 4
 Item = TypeVar("Item")
 Wrap = Callable[[np.ndarray], Any]
@@ -93,7 +93,7 @@ def milliseconds(call: Callable[[], Any]) -> float:
 
 
 def strays(name: str, x: np.ndarray, arguments: recipes.Arguments, expected: list[np.ndarray], wraps: dict[str, Wrap]) -> list[str]:
-    """The libraries through which forward or backward is not, to the last bit, what it is through NumPy: y and the gradients in `expected`."""
+    """The libraries through which forward or backward is not what it is through NumPy: to the last bit `expected`, y and the gradients."""
     forward, backward = functions(name)
     found = []
     for library, wrap in wraps.items():
@@ -154,13 +154,13 @@ def exchanges() -> dict[str, Wrap]:
 def run(output: pathlib.Path, longest: int | None = None) -> int:
     """The demo; returns the exit status."""
     photo, wraps = photograph(longest), exchanges()
-    shape = " x ".join(map(str, photo.shape))
-    print(f"numbapool {numbapool.__version__}: {len(numbapool.POOLINGS)} poolings, 2x2, of a photo of {shape} float32.  Kernels compile on first use.",
-          file=sys.stderr)
-    outcomes = [measure(name, photo, wraps) for name in progress(numbapool.POOLINGS, len(numbapool.POOLINGS))]
+    pictures.make_folder(output)
+    names = numbapool.POOLINGS
+    print(f"{len(names)} poolings, forward and backward; what is not in the cache is compiled first", file=sys.stderr)
+    outcomes = [measure(name, photo, wraps) for name in progress(names, len(names))]
     words, good = verdict(outcomes, wraps)
-    print(f"{table(outcomes)}\n\nMedians of {REPEATS}.  PSNR and SSIM: the result, enlarged to the photo's size (nearest element), against the photo.\n{words}")
-    output.mkdir(parents=True, exist_ok=True)
-    gallery.draw(photo, outcomes).save(output / "gallery.png", optimize=True)
+    print(f"A photo of {' x '.join(map(str, photo.shape))}, float32, 2x2 windows, {threads.usable()} threads\n\n{table(outcomes)}\n\n"
+          f"Times are medians of {REPEATS} runs.  PSNR and SSIM: y enlarged to the photo's size (nearest), against the photo.\n{words}")
+    pictures.write(output / "gallery.png", np.asarray(gallery.draw(photo, outcomes)))
     print(f"Picture: {output / 'gallery.png'}")
     return 0 if good else 1

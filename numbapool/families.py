@@ -77,6 +77,8 @@ class Fold:
                 distances[at.LOGIT], addresses[at.LOGIT] = logit, logit.array.address
             elif p.kind == "option" and backward:
                 options += sorted(p.choices[call.own[p.name]].items())
+        if hasattr(call.formula, "variant"):
+            options += sorted(call.formula.variant(call.own).items())
         keep = np.array(numbers + [0.0])
         addresses[at.NUMBERS] = keep.ctypes.data
         call.keep.append(keep)

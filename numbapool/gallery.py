@@ -15,8 +15,8 @@ from . import pictures, recipes
 if TYPE_CHECKING:
     from .demo import Outcome
 
-COLUMNS, TILE, MARGIN, GAP, INNER = 5, 296, 36, 12, 4  # the last four in pixels
-HEAD, LABEL = 124, 82  # heights of the title and of a tile's words
+COLUMNS, TILE, MARGIN, GAP, INNER = 5, 296, 32, 14, 8  # the last four in pixels
+HEAD, LABEL = 126, 90  # heights of the title and of a tile's words
 INK, GREY, PAPER = (22, 27, 34), (101, 109, 118), (255, 255, 255)
 FULL = 512, 600  # what the regions below count in: the photo's width and height
 
@@ -46,7 +46,7 @@ class Region(NamedTuple):
 
 
 FACE = Region(108, 16, 296, 272, 1)
-EYE, RIBBONS = Region(174, 168, 73, 44, 2), Region(382, 488, 73, 44, 2)
+EYE, RIBBONS = Region(174, 168, 72, 44, 2), Region(384, 488, 72, 44, 2)
 ROW = FACE.size[1] + INNER + EYE.size[1] + LABEL
 
 
@@ -81,14 +81,14 @@ def draw(photo: np.ndarray, outcomes: list[Outcome]) -> Any:
     size = 2 * MARGIN + COLUMNS * TILE + (COLUMNS - 1) * GAP, HEAD + rows * ROW
     canvas = pictures.pillow().new("RGB", size, PAPER)
     pen = pictures.pillow("ImageDraw").Draw(canvas)
-    words(pen, (MARGIN, 56), [("One photo under every pooling", font(34, True), INK)])
-    legend = "large: 4 × 4 windows   ·   details: 2 × 2   ·   PSNR and SSIM: the 2 × 2 result, enlarged to the photo's size, against the photo"
-    words(pen, (MARGIN, 92), [(legend, font(19, False), GREY)])
-    cells = [("photo", f"   {photo.shape[3]} × {photo.shape[2]}", "", photo, photo)]
-    cells += [(o.name, f"   {recipes.NOTES.get(o.name, '')}", f"{o.psnr:.1f} dB   SSIM {o.ssim:.3f}", o.weak, o.strong) for o in outcomes]
+    words(pen, (MARGIN, 58), [("One photo under every pooling", font(38, True), INK)])
+    legend = "faces: 4 × 4 windows  ·  details: 2 × 2  ·  PSNR and SSIM: the 2 × 2 result, enlarged to the photo's size, against the photo"
+    words(pen, (MARGIN, 97), [(legend, font(20, False), GREY)])
+    cells = [("photo", "", f"{photo.shape[3]} × {photo.shape[2]} pixels", photo, photo)]
+    cells += [(o.name, recipes.NOTES.get(o.name, ""), f"{o.psnr:.1f} dB   SSIM {o.ssim:.3f}", o.weak, o.strong) for o in outcomes]
     for i, (name, note, figures, weak, strong) in enumerate(cells):
         x, y = MARGIN + i % COLUMNS * (TILE + GAP), HEAD + i // COLUMNS * ROW
         tile(canvas, (x, y), weak, strong)
-        words(pen, (x, y + ROW - LABEL + 26), [(name, font(21, True), INK), (note, font(16, False), GREY)])
-        words(pen, (x, y + ROW - LABEL + 52), [(figures, font(18, False), GREY)])
+        words(pen, (x, y + ROW - LABEL + 30), [(name, font(24, True), INK), (f"  {note}", font(18, False), GREY)])
+        words(pen, (x, y + ROW - LABEL + 58), [(figures, font(20, False), GREY)])
     return canvas

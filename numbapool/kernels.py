@@ -61,14 +61,14 @@ def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: 
         numbers=f[f"numbers{numbers}"], lane_params=f[f"get{arrays}"],
         call_first=fold.first_two if two else fold.first_one, call_step=fold.step_two if two else fold.step_one,
         call_slope=fold.slope_two if two else fold.slope_one,
-        tap=_tap(dtype), tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,
+        tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,
         open_plane2=rows.open_plane if two else fold.no_open, close_plane2=rows.close_plane if two else fold.no_close)
     defaults = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same, first_join=numeric.larger, keep=_keep_y,
                     param_slope=fold.no_first_step)
     names = {**defaults, **names}
     used = ("start", "step", "stop", "keep", "slope", "param_slope", "first_start", "first_step", "first_stop", "first_join")
-    return stamp("fold_backward" if backward else "fold_forward", [rows, fold, formula], dtype,
-                 bound | {k: names[k] for k in used})
+    return stamp("fold_backward" if backward else "fold_forward", [fold, formula], dtype,
+                 bound | {k: names[k] for k in (*used, *(role for role, _ in options))})
 
 
 def _tap(dtype: str) -> Callable[..., Any]:
@@ -78,23 +78,23 @@ def _tap(dtype: str) -> Callable[..., Any]:
 @functools.cache
 def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool) -> Callable[..., None]:
     """Forward of a selecting pooling, with or without the indices."""
-    return stamp("select_forward", [rows, select, formula], dtype, dict(tap=_tap(dtype), INDEXED=indexed))
+    return stamp("select_forward", [select, formula], dtype, dict(INDEXED=indexed))
 
 
 @functools.cache
 def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., None]:
     """scatter_index (merge: "add" or "replace") or gather_index: shared by every pooling with indices."""
-    return stamp(loop, [rows, select], dtype, dict(tap=_tap(dtype), merge=vars(select)[merge]))
+    return stamp(loop, [select], dtype, dict(merge=vars(select)[merge]))
 
 
 @functools.cache
 def draw_kernel(formula: types.ModuleType, dtype: str, indexed: bool) -> Callable[..., None]:
     """Forward of a drawing pooling, with or without the indices."""
-    return stamp("draw_forward", [rows, draw, formula], dtype, dict(tap=_tap(dtype), INDEXED=indexed))
+    return stamp("draw_forward", [draw, formula], dtype, dict(INDEXED=indexed))
 
 
 @functools.cache
 def order_kernel(backward: bool, dtype: str, short: bool, learns: bool) -> Callable[..., None]:
     """Forward or backward of a pooling by rank; short: windows are small enough for insertion."""
-    return stamp("order_backward" if backward else "order_forward", [rows, order], dtype,
-                 dict(tap=_tap(dtype), SHORT=short, LEARNS=learns))
+    return stamp("order_backward" if backward else "order_forward", [order], dtype,
+                 dict(SHORT=short, LEARNS=learns))

@@ -37,24 +37,12 @@ def positive(x):
 
 
 def power(a, p):
-    """a^p for a >= 0; the small whole powers without a logarithm."""
-    if p == real(1):
-        return a
-    if p == real(2):
-        return a * a
-    if p == real(3):
-        return a * a * a
-    if p == real(0):
-        return real(1)
+    """a^p for a >= 0."""
     return exp(p * log(a))
 
 
 def root(a, p):
     """a^(1/p) for a >= 0."""
-    if p == real(1):
-        return a
-    if p == real(2):
-        return math.sqrt(a)
     return exp(log(a) / p)
 
 

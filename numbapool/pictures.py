@@ -63,7 +63,7 @@ def _array(image: Any) -> np.ndarray:
 
 
 def write(path: pathlib.Path, picture: np.ndarray) -> None:
-    """A picture as a file, of the format that its name ends with.  Encoded in memory first, so that an error leaves no half file."""
+    """A picture as a file of the format that its name ends with; encoded in memory first, an error leaves no half file."""
     image_module = pillow()
     formats = image_module.registered_extensions()
     if path.suffix.lower() not in formats:
@@ -74,6 +74,14 @@ def write(path: pathlib.Path, picture: np.ndarray) -> None:
         path.write_bytes(memory.getvalue())
     except (OSError, ValueError, KeyError) as error:
         raise PictureError(f"{path} cannot be written: {error}") from None
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """A folder, unless it is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PictureError(f"no folder can be made: {error}") from None
 
 
 def to_planes(picture: np.ndarray) -> np.ndarray:
@@ -100,7 +108,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity of two (N, C, H, W) whose peak is 1: 1 for equal ones.  Windows that lie inside count; the mean is over channels too.
+    """Structural similarity of two (N, C, H, W) whose peak is 1: the mean over all windows that lie inside, 1 for equal ones.
 
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
     Transactions on Image Processing 13 (2004), eq. 13, with its Gaussian of 11x11 and sigma 1.5, K1 = 0.01, K2 = 0.03.

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from .loops import layout as at
 from .memory import LANES
-from .windows import Axis
+from .windows import Axis, remembered
 
 Strides = tuple[int, ...]  # distances in elements along (n, c, d, h, w)
 
@@ -38,7 +37,10 @@ def units_across(axis: Axis) -> np.ndarray:
             m = min(LANES, hi - o)
             gaps = np.diff(first[o:o + m])
             step = 1 if m == 1 else int(gaps[0]) if axis.first.ndim == 1 and (gaps == gaps[0]).all() else 0
-            rows.append((o, m, step, axis.count[o], axis.share[o]))
+            if 4 * m <= axis.count[o]:  # few long windows: each on its own, with its taps as lanes
+                rows += [(i, 1, 1, axis.count[o], axis.share[o]) for i in range(o, o + m)]
+            else:
+                rows.append((o, m, step, axis.count[o], axis.share[o]))
     return np.array(rows, np.int64).reshape(-1, at.UNIT)
 
 
@@ -122,7 +124,7 @@ def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[
     return Plan(integers, integers.ctypes.data, planes * outputs[0] * outputs[1] if plane else 0, planes, work, taps)
 
 
-cached = lru_cache(1024)(build)
+cached = remembered(build)
 
 
 def _gradient(head: np.ndarray, records: dict, dims: tuple[int, ...], channels_last: bool, channel_lanes: bool, width: int,

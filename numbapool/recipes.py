@@ -18,9 +18,9 @@ Arguments = dict[str, Any]
 
 
 def contrast(x: np.ndarray) -> np.ndarray:
-    """LIP's logits, here without a network: how far an element of (N, C, H, W) in [0, 1] lies from the mean of its 5x5 neighbours."""
+    """LIP's logits without a network: how far a place of (N, C, H, W) is from the mean of its 5x5 neighbours, in all channels."""
     mean = numbapool.avg_pool2d(x, 5, 1, "same", count_include_pad=False)
-    return (20 * np.abs(x - mean)).astype(x.dtype)
+    return np.repeat(12 * np.abs(x - mean).mean(1, keepdims=True), x.shape[1], 1).astype(x.dtype)
 
 
 def _fractional(x: np.ndarray, kernel: int) -> Arguments:
@@ -36,8 +36,8 @@ RECIPES: dict[str, Callable[[np.ndarray, int], Arguments]] = {
     "fractional_avg": _fractional,
 }
 NOTES = {  # what a reader should know besides the kernel's size
-    "lp": "p = 2, mean", "lip": "by contrast", "sort": "4 weights", "stochastic": "drawn", "s3": "drawn", "fractional_max": "ratio 1.8",
-    "fractional_avg": "ratio 1.8", "max_unpool": "of max", "gem": "p = 3",
+    "lp": "p = 2, mean", "gem": "p = 3", "soft": "T = 1", "swap": "forward as soft", "lip": "by contrast", "sort": "by rank",
+    "stochastic": "drawn", "s3": "drawn", "fractional_max": "÷ 1.8", "fractional_avg": "÷ 1.8", "max_unpool": "of max",
 }
 
 

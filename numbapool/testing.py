@@ -1,218 +1,218 @@
-"""Checks for users of numbapool and for its own suite: hypothesis strategies that draw valid calls, and the laws that poolings keep.
+"""Checks for users of numbapool and for its own suite: strategies that draw valid calls, and the laws that poolings keep.
 
-A strategy is a function that returns a hypothesis strategy; a law is a plain function that raises AssertionError with what it
-found.  This module needs hypothesis, which numbapool itself does not; nothing else imports it.  A public function is named by
-its pooling, its number of axes and its prefix: ("soft", 2, "adaptive_") is adaptive_soft_pool2d.
+The strategies `shapes`, `windows`, `arrays`, `layouts` and `calls` are for hypothesis' @given.  A law is a plain function that
+raises AssertionError with what it found; it takes functions and data, or the name of a public function and a call of it:
+
+>>> from hypothesis import given
+>>> from numbapool import testing
+>>> @given(testing.calls("soft", 2, dtype="float64", values="exact"))
+... def check(call):
+...     testing.channels_last_is_a_transpose("soft", 2, *call)
+>>> check()
 """
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
-from hypothesis import assume
-from hypothesis import strategies as st
-
-import numbapool
 
 from .operation import Operation
-from .parameters import REQUIRED, Parameter
-from .publish import operations, window_names
+from .strategies import arrays, calls, dtype_of, function, lay_out, layouts, operation, prefixes, real_of, shapes, windows
+
+__all__ = [
+    "TOLERANCE", "adjoint", "a_batch_of_one", "arrays", "between", "calls", "channels_last_is_a_transpose", "close", "constants_stay", "derivative",
+    "dtype_of", "function", "global_is_adaptive_to_one", "lay_out", "layouts", "nan_spreads", "one_more_axis", "operation", "order_does_not_matter",
+    "prefixes", "results", "same_everywhere", "shapes", "sums_to_g", "upstream", "windows",
+]
 
 Function = Callable[..., Any]
-TOLERANCE = {  # (relative to the result, absolute for inputs of size 1) rounding errors of sums of up to some hundred terms
+Arrays = Sequence[np.ndarray]
+TOLERANCE = {  # (relative to the result, absolute for inputs of size 1): the rounding of sums of up to some hundred terms
     "float64": (1e-12, 1e-13),
     "float32": (4e-6, 2e-6),
     "float16": (1e-3, 1e-3),
     "bfloat16": (8e-3, 8e-3),
 }
-LARGE = {"float64": 2.0**1000, "float32": 2.0**110, "float16": 2.0**15, "bfloat16": 2.0**110}  # some hundred of them still have a sum
-LONGEST = {1: 24, 2: 11, 3: 6}
+OF_X = ("logit", "samples", "indices")  # the kinds of parameters that have x's axes
 
 
-# ---------------------------------------------------------------- strategies
+def close(got: Any, expected: Any, scale: Any = 1.0, what: str = "result") -> None:
+    """Each element within TOLERANCE of got's dtype (integers: equal); `scale` is the size of the numbers that made it."""
+    got = np.asarray(got)
+    relative, absolute = TOLERANCE.get(got.dtype.name, (0, 0))
+    assert got.shape == np.shape(expected), f"{what}: shape {got.shape}, expected {np.shape(expected)}"
+    with np.errstate(all="ignore"):
+        a, b = got.astype(np.float64), np.asarray(expected).astype(got.dtype).astype(np.float64)
+        least = float(np.nextafter(got.dtype.type(0), got.dtype.type(1))) if relative else 0
+        right = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= relative * np.abs(b) + absolute * np.asarray(scale) + least)
+    _everywhere(right, f"{what}: {{}} != {{}}", a, b)
 
-@st.composite
-def shapes(draw: Any, ndim: int) -> tuple[int, ...]:
-    """Shapes (N, C, *spatial) of up to about a thousand elements, rows and channels beyond the loops' 128 lanes among them.
 
-    >>> from numbapool.testing import shapes
-    >>> len(shapes(2).example())
-    4
+def _everywhere(right: Any, message: str, *shown: Any) -> None:
+    """Raise, with the first place that is not right and what is there."""
+    wrong = np.argwhere(~np.asarray(right))
+    if len(wrong):
+        first = tuple(int(i) for i in wrong[0])
+        there = message.format(*(np.broadcast_to(s, np.shape(right))[first] for s in shown))
+        raise AssertionError(f"{there} at {first}, and {len(wrong) - 1} more of {np.size(right)}")
+
+
+def upstream(y: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+    """A gradient for y: small multiples of 1/8 of both signs and no period."""
+    steps = np.arange(np.size(y))
+    return ((steps * steps % 31 - 13) / 8).reshape(np.shape(y)).astype(dtype or dtype_of(real_of(y.dtype)))
+
+
+def results(name: str, ndim: int, args: tuple, kwargs: dict[str, Any], prefix: str = "", g: np.ndarray | None = None) -> list[np.ndarray]:
+    """y and every gradient of a call, for the upstream gradient g (default: `upstream`)."""
+    backward = function(name, ndim, prefix, backward=True)
+    y = function(name, ndim, prefix)(*args, **kwargs)
+    found = backward(upstream(y) if g is None else g, *args, **{k: v for k, v in kwargs.items() if k in inspect.signature(backward).parameters})
+    return [y, *found] if isinstance(found, tuple) else [y, found]
+
+
+# ---------------------------------------------------------------- laws of values
+
+def between(lower: np.ndarray, y: np.ndarray, upper: np.ndarray, scale: Any = 1.0) -> None:
+    """lower <= y <= upper within y's rounding; as in mean <= soft <= max, and min <= y <= max of every weighted mean."""
+    low, value, high = (np.asarray(a).astype(np.float64) for a in (lower, y, upper))
+    relative, absolute = TOLERANCE[np.asarray(y).dtype.name]
+    slack = relative * np.abs(value) + absolute * np.asarray(scale)
+    _everywhere((low - slack <= value) & (value <= high + slack), "not {} <= {} <= {}", low, value, high)
+
+
+def constants_stay(pool: Function, shape: Sequence[int], value: float, dtype: str = "float64") -> None:
+    """Where all elements are equal, y is what they are."""
+    y = pool(np.full(shape, value, dtype_of(dtype)))
+    close(y, np.full(np.shape(y), value), abs(value), f"pooled {value}")
+
+
+def order_does_not_matter(pool: Function, x: np.ndarray, order: Sequence[int]) -> None:
+    """A global window has the same y when its elements are permuted."""
+    shuffled = x.reshape(*x.shape[:2], -1)[..., list(order)].reshape(x.shape)
+    close(pool(shuffled), pool(x), np.abs(x.astype(np.float64)).max(initial=0), "y of permuted elements")
+
+
+def nan_spreads(pool: Function, x: np.ndarray, place: tuple[int, ...], covered: np.ndarray) -> None:
+    """NaN at one place makes exactly the covered outputs NaN; the others stay what they are, to the bit."""
+    spoilt = x.copy()
+    spoilt[place] = math.nan
+    before, after = pool(x), pool(spoilt)
+    _everywhere(np.isnan(after) == (covered | np.isnan(before)), f"NaN at {place}: {{}} in place of {{}}", after, before)
+    _everywhere(np.isnan(after) | (after == before), f"NaN at {place} changed {{}} to {{}}", before, after)
+
+
+def same_everywhere(pool: Function, array: np.ndarray, others: Iterable[np.ndarray] | None = None, exact: bool = True) -> None:
+    """Layouts of the same values give bit-identical results; with exact=False, within rounding.
+
+    others : the layouts (see the strategy `layouts`); None: every order of the axes, dense, reversed with gaps, and misaligned
     """
-    sizes = st.integers(1, LONGEST[ndim])
-    rows = sizes | st.sampled_from([129, 131]) if ndim == 1 else sizes
-    spatial = tuple(draw(rows) for _ in range(ndim))
-    room = max(1, 1000 // math.prod(spatial))
-    channels = draw(st.sampled_from([c for c in (1, 2, 3, 5, 17, 130) if c <= room]))
-    return draw(st.integers(1, 2)), channels, *spatial
+    if others is None:
+        orders = list(permutations(range(array.ndim)))
+        others = [lay_out(array, o, [s] * array.ndim, offset) for o in orders for s, offset in ((1, 0), (-2, 0), (1, 1))]
+    wanted = _listed(pool(array))
+    for other in others:
+        for got, expected in zip(_listed(pool(other)), wanted, strict=True):
+            close(got, expected, 1.0 if not exact else 0.0, f"strides {other.strides}")
+            assert not exact or np.asarray(got).tobytes() == np.asarray(expected).tobytes(), f"strides {other.strides} change bits of the result"
 
 
-@st.composite
-def windows(draw: Any, ndim: int, spatial: Sequence[int] | None = None) -> dict[str, Any]:
-    """Valid arguments of a sliding window: kernel_size, stride, padding, dilation, ceil_mode; those with a default may be missing.
-
-    Strides lie below and above the kernel, kernels may exceed the input, padding is asymmetric up to dilation * (kernel_size - 1),
-    and every window has an element.
-
-    Parameters
-    ----------
-    ndim : 1, 2 or 3
-    spatial : the input's spatial size; None draws windows that every input of at least 9 elements an axis takes
-
-    >>> from numbapool.testing import windows
-    >>> sorted(windows(2, (5, 7)).example())[-1] in ("kernel_size", "padding", "stride")
-    True
-    """
-    least = 3 if spatial is None else 7
-    spatial = (9,) * ndim if spatial is None else tuple(spatial)
-    numbers = functools.partial(_numbers, draw, ndim)
-    window: dict[str, Any] = {"kernel_size": numbers(1, least)}
-    if draw(st.booleans()):
-        window["stride"] = numbers(1, 5)
-    if draw(st.booleans()):
-        window["dilation"] = numbers(1, 3)
-    if draw(st.booleans()):
-        window["ceil_mode"] = draw(st.booleans())
-    kernel, stride, dilation = (_spread(v, ndim) for v in (window["kernel_size"], window.get("stride", window["kernel_size"]), window.get("dilation", 1)))
-    over = [s - 1 if window.get("ceil_mode") else 0 for s in stride]
-    high = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    missing = [max(h + 1 - n - o, 0) for h, n, o in zip(high, spatial, over, strict=True)]
-    if padding := draw(_paddings(high, missing)):
-        window["padding"] = padding
-    assume(all(map(_reachable, spatial, kernel, stride, dilation, _pairs(padding, spatial, kernel, stride, dilation), over)))
-    return window
+def _listed(found: Any) -> list[np.ndarray]:
+    return list(found) if isinstance(found, tuple | list) else [found]
 
 
-def _numbers(draw: Any, ndim: int, low: int, high: int) -> Any:
-    """A number for all axes, or a tuple or list with one an axis."""
-    one = st.integers(low, high)
-    return draw(one | st.tuples(*[one] * ndim) | st.lists(one, min_size=ndim, max_size=ndim))
+# ---------------------------------------------------------------- laws of gradients
+
+def sums_to_g(y: np.ndarray, grad_x: np.ndarray, g: np.ndarray) -> None:
+    """Adding c to a plane adds c to its y, so the gradients of a plane sum to the plane's g."""
+    axes = tuple(range(2, y.ndim))
+    total, wanted = (a.astype(np.float64).sum(axes) for a in (grad_x, g))
+    size = np.abs(grad_x.astype(np.float64)).sum(axes)
+    relative, absolute = TOLERANCE[grad_x.dtype.name]
+    _everywhere(np.abs(total - wanted) <= relative * size + absolute * g[0, 0].size, "gradients sum to {}, g to {}", total, wanted)
 
 
-def _spread(value: Any, ndim: int) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value] * ndim
+def adjoint(forward: Function, backward: Function, x: np.ndarray, g: np.ndarray) -> None:
+    """<A x, g> = <x, A^T g>, for a pooling that is linear (given its indices), or, as Euler's law, one with f(a x) = a f(x), a > 0."""
+    left, right = forward(x).astype(np.float64) * g, backward(g).astype(np.float64) * x
+    relative, absolute = TOLERANCE[x.dtype.name]
+    slack = relative * (np.abs(left).sum() + np.abs(right).sum()) + absolute
+    assert abs(left.sum() - right.sum()) <= slack, f"<A x, g> = {left.sum()}, <x, A^T g> = {right.sum()}, more than {slack} apart"
 
 
-@st.composite
-def _paddings(draw: Any, high: list[int], missing: list[int]) -> Any:
-    """A padding of up to `high` a side that makes good what is `missing`, in any of its notations; 0 may be meant by leaving it out."""
-    low = [-(-m // 2) for m in missing]
-    pairs = st.tuples(*(st.integers(max(m - h, 0), h).flatmap(lambda b, m=m, h=h: st.tuples(st.just(b), st.integers(max(m - b, 0), h)))
-                        for m, h in zip(missing, high, strict=True)))
-    each = st.tuples(*(st.integers(a, b) for a, b in zip(low, high, strict=True)))
-    kinds = [pairs, each, st.sampled_from(["same", "same_lower"])]
-    if max(low) <= min(high):
-        kinds.append(st.integers(max(low), min(high)))
-    if not any(missing):
-        kinds.append(st.just("valid"))
-    return draw(st.one_of(*kinds))
+def derivative(pool: Function, gradients: Arrays, point: Arrays, directions: Arrays, g: np.ndarray, step: float = 1e-5) -> None:
+    """d/dt <pool(*(point + t directions)), g> at t = 0, by central differences in float64, is <gradients, directions>."""
+    up, down = (pool(*(p + s * d for p, d in zip(point, directions, strict=True))) for s in (step, -step))
+    found = sum(float((a * b).sum()) for a, b in zip(gradients, directions, strict=True))
+    wanted = float(((up - down) * g).sum()) / (2 * step)
+    slack = 1e-6 * (1 + sum(float(np.abs(a * b).sum()) for a, b in zip(gradients, directions, strict=True)))
+    assert abs(found - wanted) <= slack, f"directional derivative {wanted}, by the gradients {found}, more than {slack} apart"
 
 
-def _pairs(padding: Any, *axes: Sequence[int]) -> list[tuple[int, int]]:
-    """(before, after) of each axis."""
-    if isinstance(padding, str):
-        totals = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) * (padding != "valid") for n, k, s, d in zip(*axes, strict=True)]
-        return [(t // 2, t - t // 2) if padding == "same" else (t - t // 2, t // 2) for t in totals]
-    return [p if isinstance(p, tuple) else (p, p) for p in _spread(padding, len(axes[0]))]
+# ---------------------------------------------------------------- a call, said in another way
+
+def _changed(op: Operation, args: tuple, kwargs: dict[str, Any], change: Function) -> tuple[tuple, dict[str, Any]]:
+    """The call with x, and all that has x's axes, changed."""
+    mine = [n for n, p in op.parameters.items() if p.kind in OF_X]
+    leading = [n for n, p in op.parameters.items() if p.leading]
+    rest = (change(a) if n in mine else a for n, a in zip(leading, args[1:], strict=True))
+    return (change(args[0]), *rest), {n: change(v) if n in mine and v is not None else v for n, v in kwargs.items()}
 
 
-def _reachable(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int], over: int) -> bool:
-    """Whether there is a window, and each has an element of the input."""
-    last = size + padding[1] + over - dilation * (kernel - 1)
-    starts = [s for s in range(-padding[0], last, stride) if not over or s < size]
-    return bool(starts) and all(any(0 <= s + dilation * t < size for t in range(kernel)) for s in starts)
+def _same_results(op: Operation, got: Arrays, expected: Arrays, change: Function) -> None:
+    """`got` is `expected`, changed where it has x's axes."""
+    learnable = [p for p in op.parameters.values() if p.learnable]
+    names = ["y", "grad_x", *(f"grad_{p.name}" for p in learnable)]
+    for what, kind, a, b in zip(names, [*OF_X[:2], *(p.kind for p in learnable)], got, expected, strict=True):
+        b = change(b) if kind in OF_X else np.reshape(b, np.shape(a))
+        close(a, b, 1 + np.abs(np.nan_to_num(np.asarray(b, np.float64))).max(initial=0), f"{op.where}: {what}")
 
 
-def dtype_of(name: str) -> np.dtype:
-    """NumPy's dtype of a name; bfloat16 is ml_dtypes'."""
-    return np.dtype(__import__("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+def _agree(name: str, ndim: int, args: tuple, kwargs: dict[str, Any], prefix: str, change: Function, **more: Any) -> None:
+    """The changed call gives the changed results."""
+    op = operation(name, ndim, prefix)
+    expected = results(name, ndim, args, kwargs, prefix)
+    other, own = _changed(op, args, kwargs, change)
+    _same_results(op, results(name, ndim, other, {**own, **more}, prefix, change(upstream(expected[0]))), expected, change)
 
 
-@st.composite
-def arrays(draw: Any, shape: Sequence[int], dtype: str = "float32", values: str = "finite") -> np.ndarray:
-    """NumPy arrays of few different values, so that ties abound.
-
-    Parameters
-    ----------
-    shape : of the array
-    dtype : "float16", "bfloat16" (needs ml_dtypes), "float32", "float64", or an integer dtype
-    values : "exact": multiples of 1/8 up to 8, whose sums are exact; "positive": those above 0; "distinct": no two within 1e-3 of each other
-        or of 0; "finite": with huge, tiny and subnormal ones and both zeros; "nan": also NaN; "any": also infinities
-
-    >>> from numbapool.testing import arrays
-    >>> arrays((2, 3, 5), "float16").example().dtype
-    dtype('float16')
-    """
-    kind = dtype_of(dtype)
-    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    if values == "distinct":
-        steps = random.permutation(math.prod(shape)) - math.prod(shape) // 2
-        return ((steps + random.uniform(0.3, 0.7, steps.size)) / 64).reshape(shape).astype(kind)
-    palette = draw(st.lists(_elements(kind, values), min_size=1, max_size=8))
-    return np.array(palette).astype(kind)[random.integers(len(palette), size=tuple(shape))]
+def channels_last_is_a_transpose(name: str, ndim: int, args: tuple, kwargs: dict[str, Any], prefix: str = "") -> None:
+    """channels_last=True on (N, ..., C) gives the transposed results, gradients too."""
+    _agree(name, ndim, args, kwargs, prefix, lambda a: np.moveaxis(a, 1, -1), channels_last=True)
 
 
-def _elements(kind: np.dtype, values: str) -> st.SearchStrategy[Any]:
-    if kind.kind in "iub":
-        return st.booleans() if kind == bool else st.integers(*(int(n) for n in (np.iinfo(kind).min, np.iinfo(kind).max)))
-    plain = st.integers(1 if values == "positive" else -64, 64).map(lambda n: n / 8)
-    if values in ("exact", "positive"):
-        return plain
-    large, least = LARGE[kind.name], float(np.nextafter(kind.type(0), kind.type(1)))
-    rare = [s * v for s in (1, -1) for v in (0.0, large, large / 2, 1 / large, least)]
-    rare += [math.nan] * 4 * (values != "finite") + [math.inf, -math.inf] * 2 * (values == "any")
-    return plain | st.sampled_from(rare)
+def a_batch_of_one(name: str, ndim: int, args: tuple, kwargs: dict[str, Any], prefix: str = "") -> None:
+    """A call whose batch is 1 gives the same without its first axis."""
+    assert len(args[0]) == 1, "the batch must be one"
+    _agree(name, ndim, args, kwargs, prefix, lambda a: a[0])
 
 
-@st.composite
-def layouts(draw: Any, array: np.ndarray) -> np.ndarray:
-    """The same values under other memory: any order of the axes, negative strides, gaps, misaligned, zero strides, read-only.
-
-    An axis gets a zero stride only where the array is constant along it.  What lies in the gaps is NaN (or -1).
-
-    >>> import numpy as np
-    >>> from numbapool.testing import layouts
-    >>> np.array_equal(layouts(np.arange(6).reshape(2, 3)).example(), [[0, 1, 2], [3, 4, 5]])
-    True
-    """
-    order = draw(st.permutations(range(array.ndim)))
-    steps = [draw(st.sampled_from([1, 1, -1, 2, -3])) for _ in range(array.ndim)]
-    view = lay_out(array, order, steps, draw(st.sampled_from([0, 0, 0, 1])))
-    for axis in range(array.ndim):
-        first = view[(slice(None),) * axis + (slice(1),)]
-        if first.size and first.tobytes() * 1 and np.broadcast_to(first, view.shape).tobytes() == view.tobytes() and draw(st.booleans()):
-            view = np.broadcast_to(first, view.shape)
-    view.flags.writeable = view.flags.writeable and draw(st.booleans())
-    return view
+def one_more_axis(name: str, ndim: int, args: tuple, kwargs: dict[str, Any], prefix: str = "") -> None:
+    """1d is 2d with an axis of one element, 2d is 3d with one; for sliding, adaptive and global windows."""
+    op = operation(name, ndim + 1, prefix)
+    expected = results(name, ndim, args, kwargs, prefix)
+    other, own = _changed(op, args, kwargs, lambda a: a[:, :, None])
+    own = {n: _raised(n, v, ndim, op) for n, v in own.items()}
+    _same_results(op, results(name, ndim + 1, other, own, prefix, upstream(expected[0])[:, :, None]), expected, lambda a: a[:, :, None])
 
 
-def lay_out(array: np.ndarray, order: Sequence[int], steps: Sequence[int], offset: int = 0) -> np.ndarray:
-    """A copy whose axes lie in `order` (slowest first), `steps` elements apart, `offset` bytes past alignment."""
-    cells = [array.shape[axis] * abs(steps[axis]) for axis in order]
-    memory = np.full(math.prod(cells) * array.itemsize + offset, 0xFF, np.uint8)[offset:].view(array.dtype).reshape(cells)
-    view = memory[tuple(slice(None, None, steps[axis]) for axis in order)].transpose(np.argsort(order))
-    view[...] = array
-    return view
+def _raised(argument: str, value: Any, ndim: int, op: Operation) -> Any:
+    """An argument for one more axis in front: of the window, or an array over the outputs."""
+    first = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": 0, "output_size": 1}
+    if argument in first and value is not None and not isinstance(value, str):
+        each = tuple(value) if isinstance(value, list | tuple) else (value,) * ndim
+        return ((0, 0) if isinstance(each[0], tuple) else first[argument], *each)
+    p = op.parameters.get(argument)
+    if p and p.kind == "array" and np.ndim(value) >= ndim and not (np.ndim(value) == 1 and "channel" in p.shapes):
+        return np.expand_dims(value, np.ndim(value) - ndim)
+    return value
 
 
-# ---------------------------------------------------------------- calls
-
-@functools.cache
-def operation(name: str, ndim: int, prefix: str = "") -> Operation:
-    """What stands behind a public function."""
-    return next(o for o in operations(name) if o.ndim == ndim and o.form.prefix == prefix)
-
-
-@functools.cache
-def prefixes(name: str) -> tuple[str, ...]:
-    """The prefixes of a pooling's functions: "", "adaptive_", "global_"."""
-    return tuple(dict.fromkeys(o.form.prefix for o in operations(name)))
-
-
-def function(name: str, ndim: int, prefix: str = "", backward: bool = False) -> Function:
-    """A public function."""
-    return getattr(numbapool, operation(name, ndim, prefix).where + "_backward" * backward)
+def global_is_adaptive_to_one(name: str, ndim: int, args: tuple, kwargs: dict[str, Any]) -> None:
+    """The global function is the adaptive one with output_size=1."""
+    expected = results(name, ndim, args, kwargs, "global_")
+    _same_results(operation(name, ndim, "global_"), results(name, ndim, args, {**kwargs, "output_size": 1}, "adaptive_"), expected, lambda a: a)

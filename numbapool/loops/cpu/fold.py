@@ -10,6 +10,15 @@ from .rows import *  # noqa: F403
 
 BLOCK = 256  # taps
 
+def params(f, a, n, g, od, oh, o, m, lanes):
+    """The parameters of m windows, each broadcast to the output's shape by its distances."""
+    for k in range(PARAMETERS):
+        p = reals(a[PARAM + k])
+        at, s = spot(f, PARAM + k, n, g, od, oh, o), lane_step(f, PARAM + k)
+        for j in range(m):
+            lanes[k * LANES + j] = p[at + j * s]
+
+
 def survey(f, x, logit, n, g, m, step, lx, ll, table, box, ref, par, pack, pack2, q):
     """The first pass over m windows."""
     for d in range(box[0], box[1], box[2]):
@@ -42,49 +51,47 @@ def accumulate(f, x, logit, n, g, m, step, lx, ll, table, box, ref, acc, total, 
             put(acc, j, plus(get(total, j), get(acc, j)))
 
 
-def fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, side, q):
-    """Both passes over the windows of a unit, side by side, or each across its rows where it is wider than the unit."""
-    table, lx, ll = firsts(f, n, g, o), lane_step(f, X), lane_step(f, LOGIT)
-    if narrow(m, box):
-        for j in range(m):
-            away = distance(f, j, step, table)
-            fold_across(f, shift(x, away * lx), shift(logit, away * ll), n, g, table, box, ref, acc, par, pack, pack2, side, q, j)
-    else:
-        for j in range(m):
-            ref[j] = first_start()
-            put(acc, j, start())
-        if FIRST:
-            survey(f, x, logit, n, g, m, step, lx, ll, table, box, ref, par, pack, pack2, q)
-            for j in range(m):
-                ref[j] = first_stop(ref[j])
-        accumulate(f, x, logit, n, g, m, step, lx, ll, table, box, ref, acc, side[3], par, pack, pack2, q)
+def shape_of(f, m, box):
+    """How the windows of a unit lie in lanes: (across, lanes, runs of taps, step and distances between lanes of x, logit, target).
+
+    Side by side where there are many; a single window of long rows has the taps of a row as lanes, which are folded in the end.
+    """
+    taps = (box[7] - box[6]) // box[8]
+    if m == 1 and taps >= 4:
+        return True, min(taps, LANES), taps, f[W_STEP], row_step(f, X), row_step(f, LOGIT), row_step(f, TARGET)
+    return False, m, 1, 0, lane_step(f, X), lane_step(f, LOGIT), lane_step(f, TARGET)
 
 
-def fold_across(f, x, logit, n, g, table, box, ref, acc, par, pack, pack2, side, q, i):
-    """Both passes over window i of a unit with the taps of a row as lanes, which are folded in the end."""
-    ws, lx, ll = f[W_STEP], row_step(f, X), row_step(f, LOGIT)
-    refs, accs, pars, total = side
-    taps = (box[7] - box[6]) // ws
-    most = min(taps, LANES)
+def part_of(m, across, runs, k, box):
+    """The lanes and the box of the part of a unit that begins with tap k of each row."""
+    w = box[6] + k * box[8]
+    return (min(runs - k, LANES), (box[0], box[1], box[2], box[3], box[4], box[5], w, w + 1, 1)) if across else (m, box)
+
+
+def fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q):
+    """Both passes over the windows of a unit; the results lie in the first m lanes."""
+    table = firsts(f, n, g, o)
+    across, most, runs, ws, lx, ll, lt = shape_of(f, m, box)
+    stride = ws if across else step
     for j in range(most):
-        refs[j] = first_start()
-        put(accs, j, start())
-        set_params(pars, j, lane_params(par, i))
+        ref[j] = first_start()
+        put(acc, j, start())
+        set_params(par, j, lane_params(par, 0 if across else j))
     if FIRST:
-        for k in range(0, taps, LANES):
-            survey(f, x, logit, n, g, min(taps - k, LANES), ws, lx, ll, table, across(box, k), refs, pars, pack, pack2, q)
-        r = refs[0]
-        for j in range(1, most):
-            r = first_join(r, refs[j])
+        for k in range(0, runs, LANES):
+            c, part = part_of(m, across, runs, k, box)
+            survey(f, x, logit, n, g, c, stride, lx, ll, table, part, ref, par, pack, pack2, q)
+        if across:
+            for j in range(1, most):
+                ref[0] = first_join(ref[0], ref[j])
         for j in range(most):
-            refs[j] = first_stop(r)
-    for k in range(0, taps, LANES):
-        accumulate(f, x, logit, n, g, min(taps - k, LANES), ws, lx, ll, table, across(box, k), refs, accs, total, pars, pack, pack2, q)
-    s = get(accs, 0)
-    for j in range(1, most):
-        s = plus(s, get(accs, j))
-    ref[i] = refs[0]
-    put(acc, i, s)
+            ref[j] = first_stop(ref[0 if across else j])
+    for k in range(0, runs, LANES):
+        c, part = part_of(m, across, runs, k, box)
+        accumulate(f, x, logit, n, g, c, stride, lx, ll, table, part, ref, acc, total, par, pack, pack2, q)
+    if across:
+        for j in range(1, most):
+            put(acc, 0, plus(get(acc, 0), get(acc, j)))
 
 
 def fold_forward(plan, data, slot, lo, hi):
@@ -92,7 +99,7 @@ def fold_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     ref, acc, par, pack, pack2 = lanes(), wide_lanes(), wide_lanes(), lanes(), lanes()
-    side = (lanes(), wide_lanes(), wide_lanes(), wide_lanes())
+    total = wide_lanes()
     q = numbers(doubles(a[NUMBERS]))
     ly = lane_step(f, Y)
     for r in range(lo, hi):
@@ -100,7 +107,7 @@ def fold_forward(plan, data, slot, lo, hi):
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
             params(f, a, n, g, od, oh, o, m, par)
-            fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, side, q)
+            fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q)
             count, at = real(share), spot(f, Y, n, g, od, oh, o)
             for j in range(m):
                 pack[j] = stop(get(acc, j), ref[j], count, *(q + lane_params(par, j)))
@@ -113,7 +120,7 @@ def fold_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, grad = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     ref, acc, par, pack, pack2, gy, out, out2 = lanes(), wide_lanes(), wide_lanes(), lanes(), lanes(), lanes(), lanes(), lanes()
-    side = (lanes(), wide_lanes(), wide_lanes(), wide_lanes())
+    total = wide_lanes()
     q = numbers(doubles(a[NUMBERS]))
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]
@@ -127,12 +134,12 @@ def fold_backward(plan, data, slot, lo, hi):
                     fetch(grad, spot(f, Y, n, g, od, oh, o), m, lane_step(f, Y), gy)
                     params(f, a, n, g, od, oh, o, m, par)
                     if RECOMPUTE:
-                        fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, par, pack, pack2, side, q)
+                        fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q)
                     if LEARNS:
                         turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q)
                     for j in range(m):
                         hold(acc, j, keep(get(acc, j), ref[j], count, *(q + lane_params(par, j))))
-                    spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2, out, out2, side, q)
+                    spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2, out, out2, q)
         close_plane(f, a, GRAD_X, target, n, g)
         close_plane2(f, a, GRAD_LOGIT, target2, n, g)
 
@@ -153,24 +160,19 @@ def spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, 
                 scatter2(f, target2, at, m, step, lt, table, out2)
 
 
-def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, side, q):
-    """spread over the windows of a unit, side by side, or each across its rows where it is wider than the unit."""
-    table, lx, ll, lt = firsts(f, n, g, o), lane_step(f, X), lane_step(f, LOGIT), lane_step(f, TARGET)
-    if not narrow(m, box):
-        spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, count, gy, ref, kept, par, pack, pack2, out, out2, q)
-        return
-    refs, helds, pars, gs = side
-    ws, taps = f[W_STEP], (box[7] - box[6]) // f[W_STEP]
-    for i in range(m):
-        away = distance(f, i, step, table)
-        for j in range(min(taps, LANES)):
-            refs[j], gs[j] = ref[i], gy[i]
-            hold(helds, j, held(kept, i))
-            set_params(pars, j, lane_params(par, i))
-        for k in range(0, taps, LANES):
-            spread(f, shift(x, away * lx), shift(logit, away * ll), shift(target, away * lt), shift(target2, away * lt), n, g,
-                   min(taps - k, LANES), ws, row_step(f, X), row_step(f, LOGIT), row_step(f, TARGET), table, across(box, k), count, gs, refs,
-                   helds, pars, pack, pack2, out, out2, q)
+def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
+    """Add g dy/dx of the windows of a unit to every tap."""
+    table = firsts(f, n, g, o)
+    across, most, runs, ws, lx, ll, lt = shape_of(f, m, box)
+    if across:
+        for j in range(1, most):
+            ref[j], gy[j] = ref[0], gy[0]
+            hold(kept, j, held(kept, 0))
+            set_params(par, j, lane_params(par, 0))
+    for k in range(0, runs, LANES):
+        c, part = part_of(m, across, runs, k, box)
+        spread(f, x, logit, target, target2, n, g, c, ws if across else step, lx, ll, lt, table, part, count, gy, ref, kept, par, pack, pack2,
+               out, out2, q)
 
 
 def turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q):

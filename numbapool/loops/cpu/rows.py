@@ -68,17 +68,6 @@ def distance(f, j, step, table):
     return f[table + j] - f[table]
 
 
-def narrow(m, box):
-    """Whether m windows side by side make worse lanes than the taps of a row of each."""
-    return 4 * m * box[8] <= box[7] - box[6]
-
-
-def across(box, k):
-    """The box of the taps whose first is tap k of each row, the rest being lanes."""
-    w = box[6] + k * box[8]
-    return box[0], box[1], box[2], box[3], box[4], box[5], w, w + 1, 1
-
-
 def gather(f, x, at, m, step, lane, table, pack):
     """One tap of m windows, copied to contiguous numbers."""
     if step != 0:
@@ -117,15 +106,6 @@ def fetch(y, at, m, s, lanes):
     """m elements of an output-shaped operand, as numbers."""
     for j in range(m):
         lanes[j] = load(y, at + j * s)
-
-
-def params(f, a, n, g, od, oh, o, m, lanes):
-    """The parameters of m windows, each broadcast to the output's shape by its distances."""
-    for k in range(PARAMETERS):
-        p = reals(a[PARAM + k])
-        at, s = spot(f, PARAM + k, n, g, od, oh, o), lane_step(f, PARAM + k)
-        for j in range(m):
-            lanes[k * LANES + j] = p[at + j * s]
 
 
 def open_plane(f, a, operand, slot, part, n, g):
