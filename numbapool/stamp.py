@@ -48,7 +48,7 @@ def plain(module: types.ModuleType) -> dict[str, Any]:
 def _jitted(names: dict[str, Any], common: dict[str, Any], digest: str) -> None:
     """Put jitted copies of the functions among `names` into `common`, which is also where they look up what they call."""
     for k, f in names.items():
-        if isinstance(f, types.FunctionType):
+        if isinstance(f, types.FunctionType) and f.__module__ != memory.__name__:  # which in plain Python has functions, too
             copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
             copy.__qualname__ = f"{k}_{digest}"  # machine code is linked by it: one name, one code
             common[k] = copy if numba.config.DISABLE_JIT else numba.njit(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)(copy)

@@ -8,7 +8,7 @@ import doctest
 import inspect
 import itertools
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import numpy as np
 import oracle
@@ -37,25 +37,42 @@ def check(request):
     return run
 
 
+@dataclass
+class Case:
+    """A call of a public function; `on(x)` is the function with another x."""
+
+    name: str
+    ndim: int
+    args: tuple
+    kwargs: dict
+    prefix: str = ""
+
+    @property
+    def op(self):
+        return testing.operation(self.name, self.ndim, self.prefix)
+
+    @property
+    def everything(self):
+        return self.name, self.ndim, self.args, self.kwargs, self.prefix
+
+    @property
+    def x(self):
+        return self.args[0]
+
+    def on(self, x):
+        return testing.function(self.name, self.ndim, self.prefix)(x, *self.args[1:], **self.kwargs)
+
+    def pool(self, **more):
+        return testing.function(self.name, self.ndim, self.prefix)(*self.args, **self.kwargs, **more)
+
+
 @st.composite
-def drawn_calls(draw, name, *, prefixes=None, ndim=NDIM, batch=None, **more):
-    """A call with everything drawn: name, ndim, prefix, args, kwargs, and the public function as `pool`."""
-    ndim, prefix = draw(ndim), draw(st.sampled_from([p for p in testing.prefixes(name) if prefixes is None or p in prefixes]))
+def cases(draw, name, *, prefixes=None, ndim=NDIM, batch=None, **more):
+    """Calls with everything drawn."""
+    ndim, prefix = draw(ndim), draw(st.sampled_from(prefixes or testing.prefixes(name)))
     shape = draw(testing.shapes(ndim))
     args, kwargs = draw(testing.calls(name, ndim, prefix, shape=shape if batch is None else (batch, *shape[1:]), **more))
-    return call(name, ndim, args, kwargs, prefix)
-
-
-def call(name, ndim, args, kwargs, prefix=""):
-    """A call and its function; `on(x)` is the function with another x."""
-    pool = testing.function(name, ndim, prefix)
-    return SimpleNamespace(name=name, ndim=ndim, args=args, kwargs=kwargs, prefix=prefix, x=args[0], pool=pool, op=testing.operation(name, ndim, prefix),
-                           on=lambda x: pool(x, *args[1:], **kwargs), all=(name, ndim, args, kwargs, prefix))
-
-
-def having(name, *forms):
-    """Poolings with one of the kinds of windows."""
-    return any(p in forms for p in testing.prefixes(name)) and testing.operation(name, 1, testing.prefixes(name)[0]).form.name in ("sliding", "adaptive")
+    return Case(name, ndim, args, kwargs, prefix)
 
 
 # ---------------------------------------------------------------- the reference of a drawn call
@@ -71,7 +88,7 @@ def axes_of(c, a, x):
     if form == "sliding":
         return oracle.sliding_axes(spatial, a["kernel_size"], a["stride"], a["padding"], a["dilation"], a["ceil_mode"])
     if form == "fractional":
-        return [oracle.boundaries(s, a["overlapping"]) for s in c.pool(*c.args, **c.kwargs, return_sequences=True)[-1]]
+        return [oracle.boundaries(s, a["overlapping"]) for s in c.pool(return_sequences=True)[-1]]
     size = a.get("output_size", 1)
     sizes = [size] * c.ndim if isinstance(size, int) else size
     return [oracle.adaptive(n, n if o is None else o) for n, o in zip(spatial, sizes, strict=True)]
@@ -79,8 +96,9 @@ def axes_of(c, a, x):
 
 def generic(c, a, x, axes):
     """oracle.<name> with the pooling's own parameters, by their kinds."""
-    kinds = {p.kind: a[p.name] for p in c.op.parameters.values()}
-    numbers = [p for p in c.op.parameters.values() if p.kind in ("number", "positive", "array")]
+    own = [p for p in c.op.parameters.values() if p.name in a]
+    kinds = {p.kind: a[p.name] for p in own}
+    numbers = [p for p in own if p.kind in ("number", "positive", "array")]
     ordered = sorted(numbers, key=lambda p: list(inspect.signature(getattr(oracle, c.name)).parameters).index(p.name))
     return oracle.pool(getattr(oracle, c.name), x, axes, *(over_outputs(a[p.name], c.ndim, p) for p in ordered),
                        element=kinds.get("logit"), weight=kinds.get("weights"))
@@ -118,7 +136,7 @@ def torch_fractional_max(c, a, x):
 def s3(c, a, x):
     if not a["training"]:
         return oracle.s3_inference(x, a["kernel_size"])
-    return oracle.s3(x, a["kernel_size"], c.pool(*c.args, **c.kwargs, return_indices=True)[1])
+    return oracle.s3(x, a["kernel_size"], c.pool(return_indices=True)[1])
 
 
 REFERENCES = {  # where `generic` does not do
@@ -131,7 +149,7 @@ REFERENCES = {  # where `generic` does not do
 def reference(c, x=None):
     """The oracle's y of a call, and the largest |x| that each y was made of."""
     x = (c.x if x is None else x).astype(np.float64)
-    bound = inspect.signature(c.pool).bind(*c.args, **c.kwargs)
+    bound = inspect.signature(testing.function(c.name, c.ndim, c.prefix)).bind(*c.args, **c.kwargs)
     bound.apply_defaults()
     a = bound.arguments
     if c.name == "max_unpool":
@@ -153,7 +171,7 @@ def size_of(v):
 def compared(c):
     """One drawn call against the oracle."""
     y, scale = reference(c)
-    testing.close(c.pool(*c.args, **c.kwargs), y, scale, c.op.where)
+    testing.close(c.pool(), y, scale, c.op.where)
 
 
 def kinds_of(name):
@@ -165,10 +183,365 @@ def kinds_of(name):
 @poolings
 def test_agrees_with_the_reference(name, dtype, check):
     for values in kinds_of(name):
-        check(50, drawn_calls(name, dtype=dtype, values=values))(compared)
+        check(50, cases(name, dtype=dtype, values=values))(compared)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "uint8"])
 @poolings
 def test_agrees_with_the_reference_in_other_dtypes(name, dtype, check):
-    check(10, drawn_calls(name, dtype=dtype, values=kinds_of(name)[0]))(compared)
+    check(10, cases(name, dtype=dtype, values=kinds_of(name)[0]))(compared)
+
+
+# ---------------------------------------------------------------- values
+
+def exact(name, **more):
+    """Calls on small exact numbers, in float64."""
+    return cases(name, dtype="float64", values="exact", **more)
+
+
+def is_mean(c):
+    """Whether y lies between the least and the largest element of its window."""
+    if c.name == "max_unpool" or (c.name == "lp" and c.kwargs.get("norm", "sum") == "sum"):
+        return False
+    return c.name != "avg" or (c.kwargs.get("divisor_override") is None and not (c.kwargs.get("padding") and c.kwargs.get("count_include_pad", True)))
+
+
+def windowed(c):
+    """The arguments that say where a call's windows are."""
+    return {n: v for n, v in c.kwargs.items() if n in ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "output_size")}
+
+
+SLIDES = [n for n in nbp.POOLINGS if testing.operation(n, 1).form.name == "sliding"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", SLIDES)
+def test_between_the_least_and_the_largest(name, dtype, check):
+    @check(30, cases(name, dtype=dtype, values="positive"))
+    def law(c):
+        assume(is_mean(c))
+        least, largest = (testing.function(n, c.ndim, c.prefix)(c.x, **windowed(c)) for n in ("min", "max"))
+        testing.between(least, c.pool(), largest, np.abs(c.x).max())
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_mean_below_soft_below_max(dtype, check):
+    @check(40, cases("soft", dtype=dtype, values="finite"))
+    def law(c):
+        own = {} if c.prefix else {"count_include_pad": False}
+        mean, largest, scale = (testing.function(n, c.ndim, c.prefix)(x, **windowed(c), **(own if n == "avg" else {}))
+                                for n, x in (("avg", c.x), ("max", c.x), ("max", abs(c.x))))
+        testing.between(mean, c.pool(), largest, scale.astype(np.float64))
+
+
+@pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if "global_" in testing.prefixes(name := n) and n != "lip"])
+def test_order_does_not_matter(name, check):
+    @check(30, exact(name, prefixes=["global_"]), st.randoms(use_true_random=False))
+    def law(c, shuffler):
+        assume(c.kwargs.get("training") is not True)
+        c.kwargs |= {"training": False} if "training" in c.op.parameters else {}
+        order = list(range(math.prod(c.x.shape[2:])))
+        shuffler.shuffle(order)
+        testing.order_does_not_matter(c.on, c.x, order)
+
+
+def test_order_does_not_matter_where_logits_move_along(check):
+    @check(30, exact("lip", prefixes=["global_"]), st.randoms(use_true_random=False))
+    def law(c, shuffler):
+        order = list(range(math.prod(c.x.shape[2:])))
+        shuffler.shuffle(order)
+        both = np.concatenate([c.x, c.args[1]])
+        pool = testing.function("lip", c.ndim, "global_")
+        testing.order_does_not_matter(lambda b: pool(*np.split(b, 2)), both, order)
+
+
+@poolings
+def test_constants_stay(name, check):
+    if name == "max_unpool":
+        pytest.skip("fills with zeros")
+
+    @check(30, exact(name), st.integers(1, 64), st.sampled_from(FLOATS))
+    def law(c, eighths, dtype):
+        assume(is_mean(c))
+        c.args = tuple(a.astype(testing.dtype_of(dtype)) if np.shape(a) == c.x.shape else a for a in c.args)  # LIP's logits
+        testing.constants_stay(c.on, c.x.shape, eighths / 8, dtype)
+
+
+@poolings
+def test_nan_spreads_over_its_windows_alone(name, check):
+    @check(30, cases(name, dtype="float64", values="finite" if name != "stochastic" else "exact"), st.integers(0, 999))
+    def law(c, at):
+        place = tuple(int(i) for i in np.unravel_index(at % c.x.size, c.x.shape))
+        nan = np.zeros(c.x.shape)
+        nan[place] = np.nan
+        testing.nan_spreads(c.on, c.x, place, np.isnan(reference(c, nan)[0]))
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@poolings
+def test_layouts_make_no_difference(name, backward, check):
+    """To the bit where an element is chosen; a sum may be fused in one loop and not in another."""
+    @check(30, exact(name), st.data())
+    def law(c, data):
+        same = testing.operation(name, 1).formula.family in ("select", "unpool", "draw") and c.kwargs.get("training", True)
+        x, *rest = (data.draw(testing.layouts(a)) if isinstance(a, np.ndarray) else a for a in c.args)
+        g = data.draw(testing.layouts(testing.upstream(c.pool())))
+        run = (lambda a: testing.results(*c.everything[:2], (a, *c.args[1:]), c.kwargs, c.prefix)[1:]) if backward else c.on
+        testing.same_everywhere(run, c.x, [x], bool(same))
+        if backward:
+            other = testing.results(name, c.ndim, (x, *rest), c.kwargs, c.prefix, g)[1:]
+            for got, expected in zip(other, run(c.x), strict=True):
+                testing.close(got, expected, 8, "gradient for another layout of g")
+
+
+def test_a_broadcast_input(check):
+    @check(60, st.sampled_from(SLIDES).flatmap(lambda n: cases(n, dtype="float32", values="exact")), st.integers(0, 4), st.data())
+    def law(c, axis, data):
+        axis %= c.x.ndim
+        x = np.broadcast_to(c.x.take([0], axis), c.x.shape)
+        testing.same_everywhere(c.on, np.ascontiguousarray(x), [x, data.draw(testing.layouts(x))], exact=False)
+
+
+# ---------------------------------------------------------------- gradients
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if n not in ("lp", "gem", "max_unpool")])
+def test_gradients_sum_to_g(name, dtype, check):
+    @check(15, cases(name, dtype=dtype, values="exact"))
+    def law(c):
+        assume(is_mean(c) and not (name == "stochastic" and not c.kwargs.get("training", True)))
+        y, grad_x = testing.results(*c.everything)[:2]
+        testing.sums_to_g(y, grad_x, testing.upstream(y))
+
+
+@pytest.mark.parametrize("name", ["max", "min", "avg", "lp", "sort", "s3", "fractional_max", "fractional_avg", "stochastic", "max_unpool", "lip"])
+def test_adjoint(name, check):
+    """Linear poolings, and those that scale with x: for these <f(x), g> = <x, f'(x) g>."""
+    @check(30, cases(name, dtype="float64", values="finite"))
+    def law(c):
+        backward = testing.function(name, c.ndim, c.prefix, backward=True)
+        kwargs = {k: v for k, v in c.kwargs.items() if k in inspect.signature(backward).parameters}
+        x = c.x / np.abs(c.x).max() if c.x.any() else c.x
+
+        def transposed(g):
+            found = backward(g, x, *c.args[1:], **kwargs)
+            return found[0] if isinstance(found, tuple) else found
+        testing.adjoint(c.on, transposed, x, testing.upstream(c.on(x)))
+
+
+@pytest.mark.parametrize("name", ["max", "min", "stochastic", "fractional_max"])
+def test_adjoint_of_given_indices(name, check):
+    """With the indices of one x, backward is the transpose of gathering another x."""
+    @check(30, exact(name), st.integers(0, 999))
+    def law(c, seed):
+        assume(c.kwargs.pop("training", True))
+        index = c.pool(return_indices=True)[1]
+        other = np.random.default_rng(seed).integers(-9, 9, c.x.shape) / 8
+        backward = testing.function(name, c.ndim, c.prefix, backward=True)
+        kwargs = {k: v for k, v in c.kwargs.items() if k in inspect.signature(backward).parameters}
+
+        def gathered(x):
+            return np.take_along_axis(x.reshape(*x.shape[:2], -1), index.reshape(*index.shape[:2], -1), -1).reshape(index.shape)
+        testing.adjoint(gathered, lambda g: backward(g, other, indices=index, **kwargs), other, testing.upstream(gathered(other)))
+
+
+@poolings
+def test_derivatives(name, check):
+    """Of x and of every learnable parameter."""
+    @check(30, cases(name, dtype="float64", values="distinct"), st.integers(0, 999))
+    def law(c, seed):
+        bound = inspect.signature(testing.function(*c.everything[:2], c.prefix)).bind(*c.args, **c.kwargs)
+        bound.apply_defaults()
+        names = ["x", *(p.name for p in c.op.parameters.values() if p.learnable)]
+        point = [np.asarray(bound.arguments[n], np.float64) for n in names]
+        y, *gradients = testing.results(*c.everything)
+
+        def pool(*values):
+            bound.arguments.update(zip(names, (v if v.ndim else float(v) for v in values), strict=True))
+            return testing.function(*c.everything[:2], c.prefix)(*bound.args, **bound.kwargs)
+        rng = np.random.default_rng(seed)
+        for moving in range(len(names)):
+            directions = [rng.uniform(-1, 1, p.shape) * (i == moving) for i, p in enumerate(point)]
+            testing.derivative(pool, gradients, point, directions, testing.upstream(y))
+
+
+# ---------------------------------------------------------------- one pooling, said in two ways
+
+@poolings
+def test_channels_last(name, check):
+    @check(30, exact(name))
+    def law(c):
+        testing.channels_last_is_a_transpose(*c.everything)
+
+
+@poolings
+def test_a_batch_of_one(name, check):
+    @check(30, exact(name, batch=1))
+    def law(c):
+        testing.a_batch_of_one(*c.everything)
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_one_more_axis(name, check):
+    @check(30, exact(name, ndim=st.integers(1, 2)))
+    def law(c):
+        testing.one_more_axis(*c.everything)
+
+
+@pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if "global_" in testing.prefixes(n)])
+def test_global_is_adaptive_to_one(name, check):
+    @check(30, exact(name, prefixes=["global_"]))
+    def law(c):
+        testing.global_is_adaptive_to_one(*c.everything[:4])
+
+
+@pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if "adaptive_" in testing.prefixes(n)])
+def test_adaptive_with_a_divisor_is_sliding(name, check):
+    @check(30, exact(name, prefixes=["adaptive_"]), st.data())
+    def law(c, data):
+        spatial = c.x.shape[2:]
+        out = tuple(data.draw(st.sampled_from([o for o in range(1, n + 1) if n % o == 0])) for n in spatial)
+        own = {n: v for n, v in c.kwargs.items() if n in c.op.parameters and n != "samples"}
+        kernel = {"kernel_size": tuple(n // o for n, o in zip(spatial, out, strict=True)), "stride": None, "padding": 0}
+        expected = testing.results(name, c.ndim, c.args, {**own, **kernel})
+        for got, wanted in zip(testing.results(name, c.ndim, c.args, {**own, "output_size": out}, "adaptive_"), expected, strict=True):
+            testing.close(got, wanted, 64, "adaptive")
+
+
+@pytest.mark.parametrize("name", [n for n in SLIDES if n not in ("lp", "gem")])
+def test_a_window_of_one_element_is_the_identity(name, check):
+    @check(30, cases(name, prefixes=[""], dtype="float64", values="positive"), st.integers(1, 3))
+    def law(c, stride):
+        own = {n: v for n, v in c.kwargs.items() if n in c.op.parameters and n not in ("samples", "divisor_override")}
+        pool = testing.function(name, c.ndim)
+        y = pool(*c.args, kernel_size=1, stride=stride, padding=0, **own)
+        testing.close(y, c.x[(..., *[slice(None, None, stride)] * c.ndim)], 8)
+
+
+def test_lp_with_p_1_is_the_average_of_absolute_values(check):
+    @check(40, cases("lp", dtype="float64", values="finite"))
+    def law(c):
+        own = {} if c.prefix else {"count_include_pad": False}
+        mean, scale = (testing.function(n, c.ndim, c.prefix)(abs(c.x), **windowed(c), **o) for n, o in (("avg", own), ("max", {})))
+        testing.close(testing.function("lp", c.ndim, c.prefix)(c.x, 1.0, norm="mean", **windowed(c)), mean, scale)
+
+
+def test_soft_becomes_max_and_average(check):
+    @check(40, exact("soft"))
+    def law(c):
+        soft, largest, mean = (testing.function(n, c.ndim, c.prefix) for n in ("soft", "max", "avg"))
+        own = {} if c.prefix else {"count_include_pad": False}
+        testing.close(soft(c.x, **windowed(c), temperature=1e-3), largest(c.x, **windowed(c)), 8, "T -> 0")
+        np.testing.assert_allclose(soft(c.x, **windowed(c), temperature=1e9), mean(c.x, **windowed(c), **own), atol=1e-6, err_msg="T -> infinity")
+
+
+def test_avg_by_its_divisors(check):
+    """The sum over any count is the average by that count."""
+    @check(40, exact("avg", prefixes=[""]), st.sampled_from([1, 3, -7]))
+    def law(c, divisor):
+        pool = testing.function("avg", c.ndim)
+        total = pool(c.x, **windowed(c), divisor_override=1)
+        count = pool(np.ones_like(c.x), **windowed(c), divisor_override=1)
+        testing.close(pool(c.x, **windowed(c), divisor_override=divisor), total / divisor, 64)
+        testing.close(pool(c.x, **windowed(c), count_include_pad=False), total / count, 64)
+
+
+def test_soft_swap_and_lip_are_one_formula(check):
+    @check(40, exact("soft"))
+    def law(c):
+        soft, swap, lip = (testing.function(n, c.ndim, c.prefix) for n in ("soft", "swap", "lip"))
+        testing.close(swap(c.x, **windowed(c)), soft(c.x, **windowed(c)), 8)
+        testing.close(lip(c.x, 2 * c.x, **windowed(c)), soft(c.x, **windowed(c), temperature=0.5), 8)
+
+
+def test_sort_with_equal_weights_is_the_average_and_with_one_the_maximum(check):
+    @check(40, exact("sort"))
+    def law(c):
+        sort, largest, mean = (testing.function(n, c.ndim) for n in ("sort", "max", "avg"))
+        testing.close(sort(c.x, np.zeros(7**c.ndim), **windowed(c)), mean(c.x, **windowed(c), count_include_pad=False), 8)
+        testing.close(sort(c.x, np.zeros(1), **windowed(c)), largest(c.x, **windowed(c)), 8)
+
+
+def test_min_is_the_mirror_of_max(check):
+    @check(40, cases("max", dtype="float32", values="any"))
+    def law(c):
+        y, index = c.pool(return_indices=True)
+        mirrored, same = testing.function("min", c.ndim, c.prefix)(-c.x, **windowed(c), return_indices=True)
+        np.testing.assert_array_equal(-mirrored, y)
+        np.testing.assert_array_equal(same, index)
+
+
+def test_unpooling_is_undone_by_max(check):
+    """For windows that do not overlap, max(unpool(max(x))) = max(x) where that is above 0."""
+    @check(40, NDIM, st.data())
+    def law(ndim, data):
+        kernel = tuple(data.draw(st.integers(1, 3)) for _ in range(ndim))
+        shape = (2, 3, *(k * data.draw(st.integers(1, 5)) for k in kernel))
+        x = data.draw(testing.arrays(shape, "float32", "positive"))
+        pool, unpool = testing.function("max", ndim), testing.function("max_unpool", ndim)
+        y, index = pool(x, kernel, return_indices=True)
+        back = unpool(y, index, kernel)
+        assert np.count_nonzero(back) == y.size
+        np.testing.assert_array_equal(pool(back, kernel), y)
+
+
+@pytest.mark.parametrize("name", ["fractional_max", "fractional_avg"])
+def test_fractional_windows_cover_the_input_once(name, check):
+    @check(40, NDIM, st.data())
+    def law(ndim, data):
+        shape = data.draw(testing.shapes(ndim))
+        ratio = data.draw(st.floats(1, 3, width=16))
+        assume(min(shape[2:]) >= ratio)
+        own = {"pooling_ratio": ratio, "seed": data.draw(st.integers(0, 99)), "pseudo_random": data.draw(st.booleans())}
+        y, sequences = testing.function(name, ndim)(np.ones(shape), **own, return_sequences=True)
+        for sequence, n in zip(sequences, shape[2:], strict=True):
+            steps = np.diff(sequence)
+            assert len(steps) == int(np.float32(n) / np.float32(ratio))
+            assert set(steps) <= ({n // len(steps), n // len(steps) + 1} if not own["pseudo_random"] else set(range(1, n // len(steps) + 3)))
+        counts = testing.function(name, ndim, backward=True)(np.ones_like(y), np.ones(shape), sequences=sequences)
+        assert math.isclose(counts.sum(), y.size)
+
+
+# ---------------------------------------------------------------- the module itself
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.NonInteractiveExampleWarning")
+@pytest.mark.parametrize("module", [testing, strategies])
+def test_the_examples_of_the_docstrings_run(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 2
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_windows_for_any_input_fit_every_size_from_nine(ndim, check):
+    @check(100, testing.windows(ndim), st.integers(9, 20))
+    def law(window, size):
+        testing.function("max", ndim)(np.zeros((1, 1, *(size + i for i in range(ndim)))), **window)
+
+
+def test_the_strategies_reach_what_they_promise(check):
+    seen = set()
+
+    @check(300, st.integers(1, 3).flatmap(lambda d: testing.shapes(d).flatmap(lambda s: st.tuples(st.just(s[2:]), testing.windows(d, s[2:])))))
+    def law(drawn):
+        spatial, w = drawn
+        padding, kernel, stride = w["padding"], *(strategies._each(v, len(spatial)) for v in (w["kernel_size"], w["stride"] or w["kernel_size"]))
+        seen.add(padding if isinstance(padding, str) else type(padding).__name__ + type(padding[0]).__name__ if isinstance(padding, tuple) else "int")
+        seen.update(itertools.compress(
+            ("kernel above the input", "stride above the kernel", "stride below the kernel", "dilated", "ceil_mode"),
+            (any(map(int.__gt__, kernel, spatial)), any(map(int.__gt__, stride, kernel)), any(map(int.__lt__, stride, kernel)),
+             w.get("dilation", 1) != 1, w.get("ceil_mode", False))))
+    assert seen == {"int", "tupleint", "tupletuple", "same", "same_lower", "valid", "kernel above the input", "stride above the kernel",
+                    "stride below the kernel", "dilated", "ceil_mode"}
+
+
+@poolings
+def test_calls_reach_every_argument(name, check):
+    """No parameter that a pooling declares is left out by `calls`."""
+    seen = set()
+
+    @check(150, cases(name, dtype="float32"))
+    def law(c):
+        seen.update(c.kwargs)
+    wanted = {p for prefix in testing.prefixes(name) for p in testing.operation(name, 2, prefix).parameters.values()}
+    assert {p.name for p in wanted if p.direction != "backward" and not p.leading} <= seen
