@@ -1,7 +1,12 @@
 """The words of the public functions: docstrings, the type stub, and the README's table, all from what the pooling files say."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import publish
 
 if TYPE_CHECKING:
     from .publish import Argument, Function
@@ -95,18 +100,36 @@ def docstring(f: Function) -> str:
 def stub(functions: list[Function]) -> str:
     """The text of __init__.pyi."""
     head = ('# Written by `make docs` from the pooling files; a test keeps it current.\nfrom collections.abc import Sequence\nfrom typing import Any\n\n'
-            "__version__: str\n__all__: list[str]\n\n")
+            "__version__: str\nPOOLINGS: tuple[str, ...]\n__all__: list[str]\n\n")
     return head + "".join(f"def {f.name}({f.signature}) -> Any: ...\n" for f in functions)
 
 
-def table(rows: list[tuple[str, Any, list[Function]]]) -> str:
+def table(poolings: Sequence[str]) -> str:
     """The README's table of poolings."""
-    lines = ["| pooling | y | dy/dxᵢ | own parameters | windows | backward returns | dtypes | source |", "|---|---|---|---|---|---|---|---|"]
-    for name, formula, functions in rows:
-        forward, backward = functions[0], functions[1]
-        own = ", ".join(f"`{p.name}`" for p in forward.operation.parameters.values()) or "none"
-        forms = ", ".join(getattr(x, "name", x) for x in formula.forms)
-        dtypes = "f16 bf16 f32 f64, integers" if forward.operation.integers else "f16 bf16 f32 f64"
-        pattern = forward.operation.where.replace("1d", "{1,2,3}d")
-        lines.append(f"| `{pattern}` | {formula.equation} | {formula.gradient} | {own} | {forms} | {returns_of(backward)} | {dtypes} | {formula.source} |".replace("|x", "\\|x"))
+    lines = ["| functions | y | dy/dxᵢ | own parameters | windows | backward returns | dtypes | source |", "|---|---|---|---|---|---|---|---|"]
+    for name in poolings:
+        forward, backward = publish.functions(name)[:2]
+        formula, operation = forward.operation.formula, forward.operation
+        own = ", ".join(f"`{p.name}`" for p in operation.parameters.values()) or "none"
+        windows = ", ".join(getattr(x, "name", x) for x in formula.forms)
+        dtypes = "floats, integers" if operation.integers else "floats"
+        cells = (f"`{operation.where.replace('1d', '')}{{1,2,3}}d`", formula.equation, formula.gradient, own, windows, returns_of(backward), dtypes,
+                 formula.source)
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def with_table(readme: str, poolings: Sequence[str]) -> str:
+    """The README with its table made anew."""
+    begin, end = "<!-- poolings: written by make docs -->\n", "<!-- end -->"
+    head, rest = readme.split(begin)
+    return head + begin + table(poolings) + end + rest.split(end, 1)[1]
+
+
+def write() -> None:
+    """Write the type stub and the README's table (`make docs`)."""
+    here = Path(__file__).parent
+    poolings = importlib.import_module(__package__).POOLINGS
+    (here / "__init__.pyi").write_text(stub([f for name in poolings for f in publish.functions(name)]))
+    readme = here.parent / "README.md"
+    readme.write_text(with_table(readme.read_text(), poolings))

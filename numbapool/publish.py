@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import document
 from .forms import FORMS
 from .operation import Operation
 from .parameters import REQUIRED, Parameter
@@ -69,7 +68,8 @@ class Function:
         text = f"def {self.name}({self.signature}) -> Any:\n    return {self.body}\n"
         exec(compile(text, f"<{self.name}>", "exec", dont_inherit=True), scope)  # noqa: S102
         function = scope[self.name]
-        function.__doc__ = document.docstring(self)
+        from .document import docstring  # which reads what stands here
+        function.__doc__ = docstring(self)
         return function
 
 

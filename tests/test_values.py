@@ -116,6 +116,7 @@ def test_soft_is_exact_where_the_original_overflows():
     np.testing.assert_allclose(numbapool.soft_pool1d(x, 4)[0, :, 0], [100, 88, -100 - np.exp(-1) / (3 + np.exp(-1))], 1e-6)
 
 
+@pytest.mark.jit
 @pytest.mark.parametrize("name", [n for n in CASES if n not in ("max_unpool", "s3", "fractional_max", "fractional_avg")])
 def test_large_windows_are_accurate(name):
     """One float32 window of 2^18 elements stays within a few ulp of float64."""
