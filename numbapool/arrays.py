@@ -17,6 +17,8 @@ import numpy as np
 
 
 class Dtype(NamedTuple):
+    """How wide an element is, and what it holds."""
+
     itemsize: int  # bytes
     kind: str  # "float", "int", "uint" or "bool"
 
@@ -70,12 +72,14 @@ class Torch(Library):
     """Results are CPU tensors outside of autograd."""
 
     def empty(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Array:
+        """As NumPy\'s."""
         torch = sys.modules["torch"]
         order = tuple(range(len(shape))) if order is None else order
         # The device is named since torch.set_default_device may have moved the default.
         return _from_torch(torch.empty_permuted(shape, order, dtype=getattr(torch, dtype), device="cpu"), "result")
 
     def from_numpy(self, values: np.ndarray, dtype: str) -> Any:
+        """As NumPy\'s."""
         torch = sys.modules["torch"]
         return torch.from_numpy(np.array(values, order="C")).to(getattr(torch, dtype))
 
@@ -292,7 +296,7 @@ def _check_place(array: Array, out: Any, where: str, inputs: Sequence[Array]) ->
 def _repeats(array: Array) -> bool:
     """Whether elements may share memory: an axis does not step over all that the axes of smaller strides reach."""
     reach = 0
-    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape) if size > 1):
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True) if size > 1):
         if stride <= reach:
             return 0 not in array.shape
         reach += stride * (size - 1)
@@ -342,7 +346,7 @@ def extent(array: Array) -> tuple[int, int]:
     """Return the lowest byte address of the elements and one past the highest; equal for an empty array."""
     if 0 in array.shape:
         return array.address, array.address
-    ends = [stride * (size - 1) for stride, size in zip(array.strides, array.shape)]
+    ends = [stride * (size - 1) for stride, size in zip(array.strides, array.shape, strict=True)]
     low, high = sum(end for end in ends if end < 0), sum(end for end in ends if end > 0)
     itemsize = DTYPES[array.dtype].itemsize
     return array.address + low * itemsize, array.address + (high + 1) * itemsize

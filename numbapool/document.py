@@ -99,8 +99,8 @@ def docstring(f: Function) -> str:
 
 def stub(functions: list[Function]) -> str:
     """The text of __init__.pyi."""
-    head = ('# Written by `make docs` from the pooling files; a test keeps it current.\nfrom collections.abc import Sequence\nfrom typing import Any\n\n'
-            "__version__: str\nPOOLINGS: tuple[str, ...]\n__all__: list[str]\n\n")
+    head = ("# Written by `make docs` from the pooling files; a test keeps it current.\n"
+            "from collections.abc import Sequence\nfrom typing import Any\n\n__version__: str\nPOOLINGS: tuple[str, ...]\n__all__: list[str]\n\n")
     return head + "".join(f"def {f.name}({f.signature}) -> Any: ...\n" for f in functions)
 
 
@@ -110,7 +110,8 @@ def table(poolings: Sequence[str]) -> str:
     for name in poolings:
         forward, backward = publish.functions(name)[:2]
         formula, operation = forward.operation.formula, forward.operation
-        own = ", ".join(f"`{p.name}`" for p in operation.parameters.values()) or "none"
+        extra = [a.name for a in forward.arguments if a.name in getattr(operation.form, "words", {}) and not a.name.startswith("return_")]
+        own = ", ".join(f"`{n}`" for n in [*operation.parameters, *extra] if n != "kernel_size") or "none"
         windows = ", ".join(getattr(x, "name", x) for x in formula.forms)
         dtypes = "floats, integers" if operation.integers else "floats"
         cells = (f"`{operation.where.replace('1d', '')}{{1,2,3}}d`", formula.equation, formula.gradient, own, windows, returns_of(backward), dtypes,

@@ -57,8 +57,9 @@ def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: 
     f = vars(fold)
     bound = dict(
         FIRST="first_step" in names, RECOMPUTE=names.get("recompute", True), LEARNS="param_slope" in names, PARAMETERS=arrays,
-        get=f[f"get{accumulators}"], put=f[f"put{accumulators}"], plus=f[f"plus{accumulators}"], set_params=f[f"put{arrays}"], held=f[f"get{kept}"], hold=f[f"put{kept}"],
-        numbers=f[f"numbers{numbers}"], lane_params=f[f"get{arrays}"],
+        get=f[f"get{accumulators}"], put=f[f"put{accumulators}"], plus=f[f"plus{accumulators}"],
+        held=f[f"get{kept}"], hold=f[f"put{kept}"],
+        numbers=f[f"numbers{numbers}"], lane_params=f[f"get{arrays}"], set_params=f[f"put{arrays}"],
         call_first=fold.first_two if two else fold.first_one, call_step=fold.step_two if two else fold.step_one,
         call_slope=fold.slope_two if two else fold.slope_one,
         tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,

@@ -54,7 +54,8 @@ class Function:
         window = "".join(f"{n}, " for n in window_names(self.operation))
         own = ", ".join(f"{n!r}: {n}" for n in self.operation.parameters if n in names)
         form_takes = window_names(self.operation)
-        passed = [f"{n}={n}" for n in ("channels_last", "out", "indices") if n in names and n not in form_takes and n not in self.operation.parameters]
+        taken = {*form_takes, *self.operation.parameters}
+        passed = [f"{n}={n}" for n in ("channels_last", "out", "indices") if n in names - taken]
         extras = getattr(self.operation.form, "extras", None)
         if not self.backward:
             passed += [f"return_extras={extras}"] if extras else []

@@ -20,6 +20,7 @@ from .loops.cpu import rows
 
 # NaN and infinity are part of the contract, so only the flags that keep them: a*b + c may fuse, -0 may become 0
 OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+INLINED = dict(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
 @functools.cache
@@ -51,7 +52,7 @@ def _jitted(names: dict[str, Any], common: dict[str, Any], digest: str) -> None:
         if isinstance(f, types.FunctionType) and f.__module__ != memory.__name__:  # which in plain Python has functions, too
             copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
             copy.__qualname__ = f"{k}_{digest}"  # machine code is linked by it: one name, one code
-            common[k] = copy if numba.config.DISABLE_JIT else numba.njit(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, **OPTIONS)(copy)
+            common[k] = copy if numba.config.DISABLE_JIT else numba.njit(**INLINED, **OPTIONS)(copy)
 
 
 @functools.cache

@@ -123,6 +123,11 @@ def lp(x, axes, args, own):
     return oracle.pool(oracle.lp, x, axes, args[0], n)
 
 
+def gem(x, axes, args, own):
+    p = np.reshape(own.get("p", 3.0), (-1, *(1,) * (x.ndim - 2)))  # one number, or one a channel
+    return oracle.pool(oracle.gem, x, axes, p, own.get("eps", 1e-6))
+
+
 def lip(x, axes, args, own):
     return oracle.pool(oracle.lip, x, axes, element=args[0])
 
@@ -217,8 +222,7 @@ CASES: dict[str, Case] = {
     "min": Case(lambda x, axes, args, own: oracle.pool(oracle.minimum, x, axes, return_indices=True), indexed=True, integers=True),
     "avg": Case(avg, (given(), given(count_include_pad=False), given(divisor_override=-3)), only_sliding=(1, 2)),
     "lp": Case(lp, tuple(given(p, norm=n) for p, n in ((2, "sum"), (1.0, "mean"), (3, "mean"), (2.5, "sum"), (0.5, "mean")))),
-    "gem": Case(lambda x, axes, args, own: oracle.pool(oracle.gem, x, axes, np.reshape(own.get("p", 3.0), (-1, *(1,) * (x.ndim - 2))), own.get("eps", 1e-6)),
-                (given(), given(p=np.array([0.7, 2.0, 3.5]), eps=0.1)), learns=("p",)),
+    "gem": Case(gem, (given(), given(p=np.array([0.7, 2.0, 3.5]), eps=0.1)), learns=("p",)),
     "soft": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes, own.get("temperature", 1.0)), (given(), given(temperature=0.3))),
     "swap": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes)),
     "lip": Case(lip, (lambda rng, x, out: ((rng.standard_normal(x.shape),), {}),), learns=(0,)),
@@ -269,8 +273,8 @@ def examples(name: str, ndim: int, few: bool = False) -> list[Example]:
 
             def reference(x, a, kw, axes=axes, n=len(leading)):
                 return case.reference(x, axes, a[:n], kw)
-            result.append(Example(f"{prefix}{name}{ndim}d-{label}-{v}", f"{prefix}{name}_pool{ndim}d", x, (*leading, *args), {**kwargs, **own}, reference,
-                                  case.learns, case.indexed and own.get("training", True), case.integers))
+            result.append(Example(f"{prefix}{name}{ndim}d-{label}-{v}", f"{prefix}{name}_pool{ndim}d", x, (*leading, *args), {**kwargs, **own},
+                                  reference, case.learns, case.indexed and own.get("training", True), case.integers))
     return result
 
 

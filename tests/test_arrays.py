@@ -41,7 +41,7 @@ def numpy_dtype(name):
 def addresses(array):
     """Of every element in C order: the definition of Array, by hand."""
     steps = [DTYPES[array.dtype].itemsize * stride for stride in array.strides]
-    return [array.address + sum(i * step for i, step in zip(index, steps)) for index in np.ndindex(array.shape)]
+    return [array.address + sum(i * step for i, step in zip(index, steps, strict=True)) for index in np.ndindex(array.shape)]
 
 
 def stored(array):

@@ -78,8 +78,8 @@ def test_integers(name, dtype):
     e = examples(name, 2, few=True)[0]
     limits = (0, 2) if dtype == "bool" else (max(np.iinfo(dtype).min, -100), min(np.iinfo(dtype).max, 100))
     x = np.random.default_rng(1).integers(*limits, e.x.shape).astype(dtype)
-    args = tuple(a.astype("float64" if "64" in dtype else "float32") if isinstance(a, np.ndarray) and a.shape == x.shape and a.dtype == np.float64 else a
-                 for a in e.args)
+    real = np.dtype("float64" if "64" in dtype else "float32")
+    args = tuple(a.astype(real) if isinstance(a, np.ndarray) and a.shape == x.shape and a.dtype == np.float64 else a for a in e.args)
     got = run(Example(e.label, e.function, x, args, e.kwargs, e.reference, indexed=e.indexed), x)[0]
     keeps = e.integers or name == "s3"
     assert got.dtype == (dtype if keeps else "float64" if "64" in dtype else "float32")

@@ -2,49 +2,28 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import multiprocessing
 import os
-import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
 
+import children
 import numba
 import numpy as np
 import pytest
 
 import numbapool as nbp
 
-ROOT = pathlib.Path(__file__).parents[1]
-LIMIT = 240  # seconds: only a hang takes so long
 SHAPE = (5, 8, 67, 101)  # 270 680 elements: enough for threads
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="threads and caches are of compiled kernels")
 
 
-# ---------------------------------------------------------------- parent: start a child, look at its end
-
-def start(code: str, **env: str | None) -> subprocess.Popen:
-    """Run code after `from test_robustness import *`, with two threads also on one core; a None in env removes the variable."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    env = {k: v for k, v in {**os.environ, "PYTHONPATH": path, "NUMBA_NUM_THREADS": "2", **env}.items() if v is not None}
-    code = f"from test_robustness import *\nif __name__ == '__main__':\n    {code}\n    print('done')"
-    return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def child(code: str, **env: str | None) -> str:
-    """The output of a child that ended well."""
-    process = start(code, **env)
-    try:
-        out, err = process.communicate(timeout=LIMIT)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err[-3000:]
-    assert out.endswith("done\n")
-    return out
+start, child = (functools.partial(f, module="test_robustness") for f in (children.start, children.child))
 
 
 @pytest.fixture(scope="session")
@@ -340,20 +319,30 @@ def test_data_loader(threaded, before):
 
 # ---------------------------------------------------------------- Ctrl-C
 
+LONG = {  # minutes each
+    "many calls": lambda x, k: [nbp.max_pool2d(x, 3) for _ in range(4 if len(x) == 1 else 1 << 20)],
+    "lp": lambda x, k: nbp.lp_pool2d(x, 2.5, k, 1),
+    "sort": lambda x, k: nbp.sort_pool2d(x, np.zeros(8), k, 1),
+    "lp backward": lambda x, k: nbp.lp_pool2d_backward(np.ones((*x.shape[:2], 129 - k, 129 - k), np.float32), x, 2.5, k, 1),
+}
+
+
+def until_interrupted(name: str) -> None:
+    """A call that is compiled and then takes minutes."""
+    x = np.random.default_rng(0).random((64, 32, 128, 128), np.float32)
+    LONG[name](x[:1, :2], 65)
+    print("ready", flush=True)
+    LONG[name](x, 65)
+
+
 @posix
-@pytest.mark.parametrize("code", [
-    "while True: nbp.max_pool2d(x, 3)",
-    "nbp.lp_pool2d(x, 2.5, 65, 1)",  # hours
-    "nbp.sort_pool2d(x, np.zeros(8), 31, 1)",
-    "nbp.lp_pool2d_backward(np.ones_like(nbp.max_pool2d(x, 65, 1)), x, 2.5, 65, 1)",
-])
-def test_ctrl_c(code):
+@pytest.mark.parametrize("name", LONG)
+def test_ctrl_c(name):
     """KeyboardInterrupt between two chunks of a call: a traceback and the status of the signal, soon."""
-    process = start(f"x = np.random.default_rng(0).random((64, 32, 128, 128), np.float32)\n    nbp.max_pool2d(x[:1], 2); "
-                    f"nbp.lp_pool2d(x[:1], 2.5, 2); print('ready', flush=True)\n    {code}")
+    process = start(f"until_interrupted({name!r})")
     try:
         assert process.stdout.readline() == "ready\n", process.stderr.read()
-        time.sleep(4)  # past the compilation
+        time.sleep(1)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

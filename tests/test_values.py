@@ -79,9 +79,8 @@ def function(name, own):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "own", "window", "expected"), RULES)
 def test_rules(name, own, window, expected, dtype):
-    if dtype == "float16":
-        if name == "gem" and expected == 1e-6:
-            expected = float(np.float16(1e-6))
+    if dtype == "float16" and name == "gem" and expected == 1e-6:
+        expected = float(np.float16(1e-6))
     rtol, _ = TOLERANCE[dtype]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # casts of NaN in NumPy

@@ -69,9 +69,10 @@ class Fractional:
 
     def arguments(self, defaults: dict[str, Any]) -> tuple[list, list]:
         """The positional and the keyword-only arguments: name, type hint, default."""
-        torch = [("output_size", "int | Sequence[int] | None", None), ("output_ratio", "float | Sequence[float] | None", None), ("samples", "Any", None)]
-        tensorflow = [("pooling_ratio", "float | Sequence[float] | None", None), ("overlapping", "bool", False), ("pseudo_random", "bool", False),
-                      ("sequences", "Any", None), ("seed", "int | None", None)]
+        torch = [("output_size", "int | Sequence[int] | None", None), ("output_ratio", "float | Sequence[float] | None", None),
+                 ("samples", "Any", None)]
+        tensorflow = [("pooling_ratio", "float | Sequence[float] | None", None), ("overlapping", "bool", False),
+                      ("pseudo_random", "bool", False), ("sequences", "Any", None), ("seed", "int | None", None)]
         if self.fixed:
             return [("kernel_size", "int | Sequence[int] | None", None)], torch + tensorflow
         return [], tensorflow
@@ -84,7 +85,8 @@ class Fractional:
         spatial = view.dims[5 - ndim:]
         if kernel is not None:
             if pooling_ratio is not None or sequences is not None or overlapping or pseudo_random:
-                raise ValueError(f"{where}: kernel_size goes with output_size or output_ratio, not with pooling_ratio, overlapping, pseudo_random or sequences")
+                raise ValueError(f"{where}: kernel_size goes with output_size or output_ratio, not with pooling_ratio, overlapping, "
+                                 "pseudo_random or sequences")
             return fixed_windows(view, kernel, size, ratio, samples, seed, where, ndim), ()
         if size is not None or ratio is not None or samples is not None:
             raise ValueError(f"{where}: output_size, output_ratio and samples go with kernel_size")

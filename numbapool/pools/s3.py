@@ -18,7 +18,8 @@ from .. import arrays, random, windows
 from ..forms import FORMS, per_axis, three
 from ..operation import Operation
 from ..parameters import REQUIRED, flag
-from . import avg, max as maximum
+from . import avg
+from . import max as maximum
 
 title = "S3 (stochastic spatial sampling)"
 family = "select"

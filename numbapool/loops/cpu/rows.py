@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from ..layout import *  # noqa: F403
 
+
 def spot(f, operand, n, g, d, h, w):
     """The element of an operand at a plane and a position."""
     r = RECORDS + RECORD * operand
