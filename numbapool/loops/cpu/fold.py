@@ -51,28 +51,11 @@ def accumulate(f, x, logit, n, g, m, step, lx, ll, table, box, ref, acc, total, 
             put(acc, j, plus(get(total, j), get(acc, j)))
 
 
-def shape_of(f, m, box):
-    """How the windows of a unit lie in lanes: (across, lanes, runs of taps, step and distances between lanes of x, logit, target).
-
-    Side by side where there are many; a single window of long rows has the taps of a row as lanes, which are folded in the end.
-    """
-    taps = (box[7] - box[6]) // box[8]
-    if m == 1 and taps >= 4:
-        return True, min(taps, LANES), taps, f[W_STEP], row_step(f, X), row_step(f, LOGIT), row_step(f, TARGET)
-    return False, m, 1, 0, lane_step(f, X), lane_step(f, LOGIT), lane_step(f, TARGET)
-
-
-def part_of(m, across, runs, k, box):
-    """The lanes and the box of the part of a unit that begins with tap k of each row."""
-    w = box[6] + k * box[8]
-    return (min(runs - k, LANES), (box[0], box[1], box[2], box[3], box[4], box[5], w, w + 1, 1)) if across else (m, box)
-
-
 def fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q):
     """Both passes over the windows of a unit; the results lie in the first m lanes."""
     table = firsts(f, n, g, o)
-    across, most, runs, ws, lx, ll, lt = shape_of(f, m, box)
-    stride = ws if across else step
+    across, most, runs, stride = shape_of(f, m, step, box)
+    lx, ll = step_of(f, X, across), step_of(f, LOGIT, across)
     for j in range(most):
         ref[j] = first_start()
         put(acc, j, start())
@@ -163,7 +146,8 @@ def spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, 
 def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
     """Add g dy/dx of the windows of a unit to every tap."""
     table = firsts(f, n, g, o)
-    across, most, runs, ws, lx, ll, lt = shape_of(f, m, box)
+    across, most, runs, stride = shape_of(f, m, step, box)
+    lx, ll, lt = step_of(f, X, across), step_of(f, LOGIT, across), step_of(f, TARGET, across)
     if across:
         for j in range(1, most):
             ref[j], gy[j] = ref[0], gy[0]
@@ -171,7 +155,7 @@ def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, 
             set_params(par, j, lane_params(par, 0))
     for k in range(0, runs, LANES):
         c, part = part_of(m, across, runs, k, box)
-        spread(f, x, logit, target, target2, n, g, c, ws if across else step, lx, ll, lt, table, part, count, gy, ref, kept, par, pack, pack2,
+        spread(f, x, logit, target, target2, n, g, c, stride, lx, ll, lt, table, part, count, gy, ref, kept, par, pack, pack2,
                out, out2, q)
 
 

@@ -69,6 +69,28 @@ def distance(f, j, step, table):
     return f[table + j] - f[table]
 
 
+def shape_of(f, m, step, box):
+    """How the windows of a unit lie in lanes: (across, lanes, taps to lay in lanes, step from lane to lane).
+
+    Side by side where there are many; a single window of long rows has the taps of a row as lanes, which are folded in the end.
+    """
+    taps = (box[7] - box[6]) // box[8]
+    if m == 1 and taps >= 4:
+        return True, min(taps, LANES), taps, f[W_STEP]
+    return False, m, 1, step
+
+
+def step_of(f, operand, across):
+    """The distance of an operand's elements that a step from lane to lane goes."""
+    return row_step(f, operand) if across else lane_step(f, operand)
+
+
+def part_of(m, across, runs, k, box):
+    """The lanes and the box of the part of a unit that begins with tap k of each row."""
+    w = box[6] + k * box[8]
+    return (min(runs - k, LANES), (box[0], box[1], box[2], box[3], box[4], box[5], w, w + 1, 1)) if across else (m, box)
+
+
 def gather(f, x, at, m, step, lane, table, pack):
     """One tap of m windows, copied to contiguous numbers."""
     if step != 0:

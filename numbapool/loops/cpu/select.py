@@ -13,34 +13,45 @@ def select_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
     best, where, pack = lanes(), index_lanes(), lanes()
-    lx, ly, li, across = lane_step(f, X), lane_step(f, Y), lane_step(f, INDEX), 1 - f[CHANNEL_LANES]
+    ly, li, sideways = lane_step(f, Y), lane_step(f, INDEX), 1 - f[CHANNEL_LANES]
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
             table = firsts(f, n, g, o)
-            v = tap(f, x, spot(f, X, n, g, box[0], box[3], box[6]), m, step, lx, table, pack)
-            here = (box[0] * f[H] + box[3]) * f[W] + box[6]
-            for j in range(m):
-                best[j] = v[j]
-            if INDEXED:
-                for j in range(m):
-                    where[j] = here
-            for d in range(box[0], box[1], box[2]):
-                for h in range(box[3], box[4], box[5]):
-                    for w in range(box[6], box[7], box[8]):
-                        v = tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
-                        if INDEXED:
-                            here = (d * f[H] + h) * f[W] + w
-                            for j in range(m):
-                                where[j] = here if better(v[j], best[j]) else where[j]
-                        for j in range(m):
-                            best[j] = v[j] if better(v[j], best[j]) else best[j]
+            choose(f, x, n, g, m, step, box, table, best, where, pack)
             at = spot(f, Y, n, g, od, oh, o)
             for j in range(m):
                 store(y, at + j * ly, best[j])
             if INDEXED:
-                write_index(f, index, spot(f, INDEX, n, g, od, oh, o), m, li, step * across, across, table, where)
+                write_index(f, index, spot(f, INDEX, n, g, od, oh, o), m, li, step * sideways, sideways, table, where)
+
+
+def choose(f, x, n, g, m, step, box, table, best, where, pack):
+    """The chosen elements of the windows of a unit, and their positions (in the unit's first window)."""
+    across, most, runs, stride = shape_of(f, m, step, box)
+    lx, apart = step_of(f, X, across), f[W_STEP] if across else 0
+    v = tap(f, x, spot(f, X, n, g, box[0], box[3], box[6]), most, stride, lx, table, pack)
+    here = (box[0] * f[H] + box[3]) * f[W] + box[6]
+    for j in range(most):
+        best[j], where[j] = v[j], here + j * apart
+    for d in range(box[0], box[1], box[2]):
+        for h in range(box[3], box[4], box[5]):
+            for k in range(0, runs, LANES):
+                c, part = part_of(m, across, runs, k, box)
+                for w in range(part[6], part[7], part[8]):
+                    v = tap(f, x, spot(f, X, n, g, d, h, w), c, stride, lx, table, pack)
+                    if INDEXED or across:
+                        here = (d * f[H] + h) * f[W] + w
+                        for j in range(c):
+                            where[j] = here + j * apart if better(v[j], best[j]) else where[j]
+                    for j in range(c):
+                        best[j] = v[j] if better(v[j], best[j]) else best[j]
+    if across:
+        for j in range(1, most):
+            later = where[j] > where[0]
+            if better(best[j], best[0]) if later else not better(best[0], best[j]):
+                best[0], where[0] = best[j], where[j]
 
 
 def write_index(f, index, at, m, li, step, across, table, where):

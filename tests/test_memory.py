@@ -1,0 +1,219 @@
+"""No byte but the output's is written, no byte outside the arrays is read, no fresh memory is used before it is filled.
+
+Inputs, results and scratch lie between pages that cannot be touched, inputs on pages that cannot be written: a kernel that
+strays kills its process.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import mmap
+import os
+import sys
+from typing import Any
+
+import children
+import numba
+import numpy as np
+import pytest
+from cases import CASES, Example, examples
+
+import numbapool as nbp
+
+LAYOUTS = {  # how an array of this shape may lie in memory: (the buffer's shape, the view of it)
+    "plain": lambda s: (s, lambda b: b),
+    "channels last": lambda s: ((s[0], *s[2:], s[1]), lambda b: np.moveaxis(b, -1, 1)),
+    "reversed": lambda s: (s, lambda b: b[:, ::-1, ..., ::-1]),
+    "steps": lambda s: ((*s[:2], *s[2:-1], 3 * s[-1] - 2), lambda b: b[..., ::3]),
+}
+DTYPES = ["float64", "float32", "float16", "bfloat16", "uint8", "bool"]
+
+pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python checks its memory itself")
+
+
+def kind(dtype: str) -> np.dtype:
+    """A dtype by name, that of ml_dtypes too."""
+    if dtype == "bfloat16":
+        import ml_dtypes
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(dtype)
+
+
+# ---------------------------------------------------------------- fences
+
+EMPTY = np.empty
+
+
+def fenced(shape: Any, dtype: Any = float, *_: Any, front: bool) -> np.ndarray:
+    """np.empty, full of NaN (or -1, or 255), with a page that nobody may touch right before or right after its elements."""
+    dtype, count = np.dtype(dtype), math.prod(np.atleast_1d(np.array(shape, np.int64)).tolist())
+    size, page = count * dtype.itemsize, mmap.PAGESIZE
+    if size == 0:
+        return EMPTY(shape, dtype)
+    inner = -(-size // page) * page
+    memory = mmap.mmap(-1, inner + 2 * page)
+    at = page if front else page + inner - size
+    memory[at:at + size] = (b"\1" if dtype == bool else b"\xff") * size
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for place in (start, start + page + inner):
+        assert protect(place, page, 0) == 0
+    return np.frombuffer(memory, dtype, count, at).reshape(shape)
+
+
+def protect(address: int, size: int, rights: int) -> int:
+    """mprotect of POSIX; rights: 0 none, 1 read."""
+    return ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), rights)
+
+
+def locked(values: np.ndarray, layout: str, front: bool) -> np.ndarray:
+    """The values in memory between fences that is read-only by the processor's rights."""
+    shape, view = LAYOUTS[layout](values.shape) if values.ndim > 2 else LAYOUTS["plain"](values.shape)
+    buffer = fenced(shape, values.dtype, front=front)
+    result = view(buffer)
+    result[...] = values
+    page = mmap.PAGESIZE
+    first = buffer.ctypes.data // page * page
+    assert protect(first, -(-(buffer.ctypes.data + buffer.nbytes - first) // page) * page, 1) == 0
+    return result
+
+
+def mapped(value: Any, place: Any) -> Any:
+    """A value with every array in it put in its place."""
+    if isinstance(value, np.ndarray):
+        return place(value)
+    if isinstance(value, dict):
+        return {k: mapped(v, place) for k, v in value.items()}
+    return type(value)(mapped(v, place) for v in value) if isinstance(value, list | tuple) else value
+
+
+def arrays_of(results: Any) -> list[np.ndarray]:
+    """The arrays of a call's results."""
+    return [np.asarray(r) for r in (results if isinstance(results, tuple) else (results,))]
+
+
+def both(e: Example, dtype: np.dtype, place: Any) -> list[np.ndarray]:
+    """Forward and backward of an example with x and arrays like it in a dtype, and every array put in its place."""
+    def convert(a: np.ndarray) -> np.ndarray:
+        return a.astype(dtype if a.shape == e.x.shape and a.dtype == np.float64 else a.dtype)
+
+    x, (args, kwargs) = place(convert(e.x)), mapped(mapped((e.args, e.kwargs), convert), place)
+    more = {"return_indices": True} if e.indexed else {}
+    forward = arrays_of(e.forward(x, *args, **kwargs, **more))
+    y = forward[0]
+    grad = place(y if y.dtype.kind not in "iub" or "unpool" in e.function else y.astype(np.float32))
+    given = {"indices": place(forward[1])} if e.indexed else {}
+    return forward + arrays_of(e.backward(grad, x, *args, **kwargs)) + (arrays_of(e.backward(grad, x, *args, **kwargs, **given)) if given else [])
+
+
+def check(name: str, dtype: str, front: bool) -> None:
+    """Fenced calls, by threads, give what plain serial calls give."""
+    from numbapool import threads
+    for ndim in (1, 2, 3):
+        for e in examples(name, ndim, few=True):
+            if kind(dtype).kind in "ub" and not e.integers:
+                continue
+            for layout in LAYOUTS:
+                expected = both(e, kind(dtype), lambda a, layout=layout: laid(a, layout))
+                np.empty, threads.SMALL = functools.partial(fenced, front=front), 0
+                got = both(e, kind(dtype), lambda a, layout=layout: locked(a, layout, front))
+                np.empty, threads.SMALL = EMPTY, 1 << 18
+                for a, b in zip(got, expected, strict=True):
+                    assert a.tobytes() == b.tobytes(), (e.label, dtype, layout)
+
+
+def laid(values: np.ndarray, layout: str) -> np.ndarray:
+    """The values in plain memory of a layout."""
+    shape, view = LAYOUTS[layout](values.shape) if values.ndim > 2 else LAYOUTS["plain"](values.shape)
+    result = view(np.zeros(shape, values.dtype))
+    result[...] = values
+    return result
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="written for mmap and mprotect of Linux")
+@pytest.mark.parametrize("front", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_between_fences(dtype, front):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    children.child(f"for name in CASES: check(name, {dtype!r}, {front})", "test_memory")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="written for mmap and mprotect of Linux")
+@pytest.mark.parametrize("action", ["x[-1]", "x[:1]"])
+@pytest.mark.parametrize("front", [False, True])
+def test_fences_hold(front, action):
+    """The last element (the first) is the fence's neighbour, and an input cannot be written."""
+    step = "ctypes.string_at(x.ctypes.data - 1, 1)" if front else "ctypes.string_at(x.ctypes.data + x.nbytes, 1)"
+    code = step if action == "x[-1]" else "ctypes.memset(x.ctypes.data, 0, 1)"
+    process = children.start(f"x = locked(np.ones(5, np.float32), 'plain', {front}); assert x.sum() == 5; {code}", "test_memory")
+    process.communicate(timeout=children.LIMIT)
+    assert process.returncode < 0
+
+
+# ---------------------------------------------------------------- out=
+
+def surrounded(shape: tuple[int, ...], dtype: np.dtype, how: str) -> tuple[np.ndarray, np.ndarray]:
+    """A larger buffer full of one byte, and a view of the shape amid it."""
+    steps = {"amid": (1,) * len(shape), "every second": (2,) * len(shape), "reversed": (-1,) * len(shape), "channels last": (1,) * len(shape)}[how]
+    order = (0, *range(2, len(shape)), 1) if how == "channels last" else tuple(range(len(shape)))
+    buffer = np.empty([shape[a] * abs(steps[a]) + 5 for a in order], dtype)
+    buffer.view(np.uint8).fill(0xA5)
+    inner = tuple(slice(2, 2 + shape[a] * abs(steps[a]), abs(steps[a])) for a in order)
+    return buffer, buffer[inner].transpose(np.argsort(order))[tuple(slice(None, None, -1 if s < 0 else 1) for s in steps)]
+
+
+@pytest.mark.parametrize("how", ["amid", "every second", "reversed", "channels last"])
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("name", CASES)
+def test_out_amid_other_memory(name, dtype, how):
+    for e in examples(name, 2, few=True):
+        x, args = e.x.astype(dtype), tuple(a.astype(dtype) if isinstance(a, np.ndarray) and a.shape == e.x.shape and a.dtype == np.float64 else a
+                                           for a in e.args)
+        y = e.forward(x, *args, **e.kwargs)
+        buffer, out = surrounded(y.shape, y.dtype, how)
+        assert e.forward(x, *args, **e.kwargs, out=out) is out
+        np.testing.assert_array_equal(out, y)
+        out.view(f"u{out.itemsize}")[...] = int.from_bytes(b"\xa5" * out.itemsize, "little")
+        assert (buffer.view(np.uint8) == 0xA5).all(), e.label
+
+
+# ---------------------------------------------------------------- more than 2^31 elements
+
+def room(size: int) -> None:
+    """Skip where this much memory is not free."""
+    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names or os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE < 1.3 * size:
+        pytest.skip(f"needs {size >> 30} GB")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_more_than_2_31_elements(dtype):
+    """An axis, the indices into it and the way back are longer than 32 bits count."""
+    n, k = (1 << 31) + 100, 1 << 12
+    room(2 * n)
+    x = np.zeros((1, 1, n), dtype)
+    ends = [5, (1 << 31) - 1, (1 << 31) + 1, n - n % k - 1]
+    x[0, 0, ends] = 3
+    y, index = nbp.max_pool1d(x, k, return_indices=True)
+    assert y.shape == (1, 1, n // k)
+    assert y.sum() == 3 * len(ends)
+    np.testing.assert_array_equal(index[y == 3], ends)
+    x[0, 0, ends] = 0
+    back = nbp.max_unpool1d(y, index, k, output_size=(n // k * k + 100,))
+    assert back.shape[-1] == n
+    np.testing.assert_array_equal(np.flatnonzero(back), ends)
+
+
+@pytest.mark.full
+def test_more_than_2_31_elements_channels_last():
+    n, c, k = (1 << 20) + 3, 1 << 11, 1 << 14
+    room(2 * n * c)
+    x = np.zeros((1, n, c), np.float16)
+    x[0, ::k, -1] = 1
+    x[0, k - 1::k, 0] = 2
+    y = nbp.avg_pool1d(x, k, channels_last=True)
+    assert y.shape == (1, n // k, c)
+    assert (y[0, :, -1] == 1 / k).all()
+    assert (y[0, :, 0] == 2 / k).all()
+    assert np.count_nonzero(y) == 2 * (n // k)
