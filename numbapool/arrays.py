@@ -6,122 +6,18 @@ are looked up in `sys.modules`, for whoever holds a torch tensor has imported to
 """
 from __future__ import annotations
 
-import ctypes
 import numbers
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from .libraries import DTYPES, NAMES, NUMPY, TORCH, Array, Jax, Standard, from_numpy_array, name_of
 
-class Dtype(NamedTuple):
-    """How wide an element is, and what it holds."""
-
-    itemsize: int  # bytes
-    kind: str  # "float", "int", "uint" or "bool"
-
-
-DTYPES = {"float16": Dtype(2, "float"), "bfloat16": Dtype(2, "float")}
-DTYPES |= {f"{kind}{8 * size}": Dtype(size, kind)
-           for kind, sizes in (("float", (4, 8)), ("int", (1, 2, 4, 8)), ("uint", (1, 2, 4, 8))) for size in sizes}
-DTYPES |= {"bool": Dtype(1, "bool")}
-_NAMES: dict[Any, str] = {}  # dtype object of any library -> key of DTYPES, filled as dtypes are met
 _ON_HOST = (1, 3)  # kDLCPU and kDLCUDAHost (pinned memory) of dlpack.h
 _CPU_ONLY = "numbapool has no CUDA kernels yet; copy it to the CPU"
-
-
-class Array(NamedTuple):
-    """What a kernel needs to know of an array."""
-
-    address: int  # of element [0, 0, ...], also where strides are negative
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in elements, any sign, zero allowed
-    dtype: str  # a key of DTYPES
-    library: Library  # the caller's: makes results
-    owner: Any  # keeps the memory alive; of a result: the caller's object (NumPy, torch) or the NumPy array behind it
-
-
-class Library:
-    """Makes and hands over results: NumPy's way, and the base of the others'."""
-
-    def empty(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Array:
-        """Return uninitialised memory, dense in the axis order `order` (slowest axis first; None is C order)."""
-        if order is None:
-            return _from_numpy(self._allocate(shape, _numpy_dtype(dtype)), "result", self)
-        memory = self._allocate([shape[axis] for axis in order], _numpy_dtype(dtype))
-        return _from_numpy(memory.transpose(_inverse(order)), "result", self)
-
-    def give(self, array: Array) -> Any:
-        """Turn a result of `empty` into what the caller receives; nothing may write into it afterwards."""
-        return self._hand_over(array.owner)
-
-    def from_numpy(self, values: np.ndarray, dtype: str) -> Any:
-        """Convert a small NumPy array (0-d, too) to this library and to `dtype`: always a copy."""
-        return self._hand_over(np.array(values, _numpy_dtype(dtype), order="C"))
-
-    def _allocate(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        return np.empty(shape, dtype)
-
-    def _hand_over(self, memory: Any) -> Any:
-        return memory
-
-
-class Torch(Library):
-    """Results are CPU tensors outside of autograd."""
-
-    def empty(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Array:
-        """As NumPy\'s."""
-        torch = sys.modules["torch"]
-        order = tuple(range(len(shape))) if order is None else order
-        # The device is named since torch.set_default_device may have moved the default.
-        return _from_torch(torch.empty_permuted(shape, order, dtype=getattr(torch, dtype), device="cpu"), "result")
-
-    def from_numpy(self, values: np.ndarray, dtype: str) -> Any:
-        """As NumPy\'s."""
-        torch = sys.modules["torch"]
-        return torch.from_numpy(np.array(values, order="C")).to(getattr(torch, dtype))
-
-
-class Jax(Library):
-    """Results are NumPy memory that JAX adopts, without a copy in C order and with one in any other.
-
-    Without jax_enable_x64 JAX has no 64-bit types: float64 becomes float32, as everywhere in JAX, and 64-bit integers
-    become 32-bit ones once every value is seen to fit (else ValueError).  Results are committed to `device`; with None
-    they stay uncommitted, as jax.numpy's own.
-    """
-
-    def __init__(self, device: Any = None) -> None:
-        self.device = device
-
-    def _allocate(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        # JAX copies what does not begin at a multiple of 64 bytes; np.empty promises 16.
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        memory = np.empty(size + 63, np.uint8)
-        start = -_address(memory) % 64
-        return memory[start:start + size].view(dtype).reshape(shape)
-
-    def _hand_over(self, memory: np.ndarray) -> Any:
-        jax = sys.modules["jax"]
-        if memory.dtype in (np.int64, np.uint64) and not jax.config.jax_enable_x64:
-            memory = _narrowed(memory)
-        # Not jnp.asarray, which copies, nor jnp.from_dlpack, which commits and refuses bfloat16 (jax 0.10).
-        return jax.device_put(memory, self.device)
-
-
-class Standard(Library):
-    """Any other library with DLPack, through the array API namespace that its arrays name."""
-
-    def __init__(self, namespace: Any) -> None:
-        self.namespace = namespace
-
-    def _hand_over(self, memory: np.ndarray) -> Any:
-        convert = getattr(self.namespace, "from_dlpack", None) or self.namespace.asarray
-        return convert(memory)
-
-
-NUMPY, TORCH = Library(), Torch()
 
 
 def borrow(x: Any, where: str, expected: str = "an array") -> Array:
@@ -147,39 +43,22 @@ def borrow(x: Any, where: str, expected: str = "an array") -> Array:
         Another device, a sparse or virtual layout, a tensor that autograd tracks, a refused export.
     """
     if type(x) is np.ndarray:
-        return _from_numpy(x, where)
+        return from_numpy_array(x, where)
     # The default () stands for a library that is not loaded, or only half.
     if isinstance(x, getattr(sys.modules.get("torch"), "Tensor", ())):
         return _from_torch(x, where)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{where} is a MaskedArray, whose mask would be lost; pass x.filled(value)")
     if isinstance(x, np.ndarray):
-        return _from_numpy(x, where)
+        return from_numpy_array(x, where)
     if isinstance(x, getattr(sys.modules.get("jax"), "Array", ())):
         return _from_jax(x, where)
     return _from_protocol(x, where, expected)
 
 
-def _from_numpy(x: np.ndarray, where: str, library: Library = NUMPY) -> Array:
-    dtype = _NAMES.get(x.dtype) or _name(x.dtype, where)
-    address, strides = _address(x), _in_elements(x.strides, x.itemsize)
-    if strides is None or address % x.itemsize:
-        return _from_numpy(np.array(x, order="K"), where, library)
-    return tuple.__new__(Array, (address, x.shape, strides, dtype, library, x))  # Array(...) takes 0.15 us more
-
-
-def _name(dtype: Any, where: str) -> str:
-    name = getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise TypeError(f"{where} has dtype {name}; supported are {', '.join(DTYPES)}")
-    if not getattr(dtype, "isnative", True):
-        raise TypeError(f"{where} has foreign byte order ({dtype.byteorder}); pass x.astype('{name}')")
-    return _NAMES.setdefault(dtype, name)
-
-
 def _from_torch(x: Any, where: str) -> Array:
     torch = sys.modules["torch"]
-    dtype = _NAMES.get(x.dtype) or _name(x.dtype, where)
+    dtype = NAMES.get(x.dtype) or name_of(x.dtype, where)
     # A subclass with a dispatch of its own (FakeTensor, DTensor) need not have memory; Parameter inherits Tensor's.
     virtual = type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
     if not x.is_cpu or x.layout is not torch.strided or x.is_nested or virtual:
@@ -212,7 +91,7 @@ def _from_jax(x: Any, where: str) -> Array:
     if isinstance(x, sys.modules["jax"].core.Tracer):
         raise TypeError(f"{where} is a JAX tracer ({type(x).__name__}), and numbapool computes on values; "
                         "call it outside jit, grad and vmap, or through jax.pure_callback")
-    _name(x.dtype, where)  # before np.asarray, which fails on random keys in its own words
+    name_of(x.dtype, where)  # before np.asarray, which fails on random keys in its own words
     if x.is_deleted():
         raise BufferError(f"{where} was deleted, or donated to another computation")
     devices = x.devices()
@@ -220,13 +99,13 @@ def _from_jax(x: Any, where: str) -> Array:
         raise BufferError(f"{where} is on device {x.device}; {_CPU_ONLY}")
     memory = _imported(np.asarray, x, where, "__array__")  # arrays that lie on several hosts fail here
     device = next(iter(devices)) if x.committed and len(devices) == 1 else None
-    return _from_numpy(memory, where, Jax(device))
+    return from_numpy_array(memory, where, Jax(device))
 
 
 def _from_protocol(x: Any, where: str, expected: str) -> Array:
     scalar_or_class = isinstance(x, (np.generic, type))  # these have the attributes, but are no arrays
     if not scalar_or_class and hasattr(x, "__array_interface__"):
-        return _from_numpy(_imported(np.asarray, x, where, "__array_interface__"), where)
+        return from_numpy_array(_imported(np.asarray, x, where, "__array_interface__"), where)
     if not scalar_or_class and hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
         return _from_dlpack(x, where)
     if hasattr(x, "__cuda_array_interface__"):
@@ -240,7 +119,7 @@ def _from_dlpack(x: Any, where: str) -> Array:
         raise BufferError(f"{where} is on DLPack device ({kind}, {number}); {_CPU_ONLY}")
     memory = _imported(np.from_dlpack, x, where, "DLPack (where NumPy takes no bfloat16)")
     namespace = x.__array_namespace__() if hasattr(x, "__array_namespace__") else None
-    return _from_numpy(memory, where, NUMPY if namespace is None else Standard(namespace))
+    return from_numpy_array(memory, where, NUMPY if namespace is None else Standard(namespace))
 
 
 def _imported(convert: Callable[[Any], np.ndarray], x: Any, where: str, protocol: str) -> np.ndarray:
@@ -382,43 +261,3 @@ class _Memory:
 def view(array: Array) -> np.ndarray:
     """Return the elements as a read-only NumPy view, bfloat16 as uint16."""
     return np.asarray(_Memory(array))
-
-
-def _address_by_protocol(x: np.ndarray) -> int:
-    return x.__array_interface__["data"][0]
-
-
-def _address_by_layout(x: np.ndarray) -> int:
-    # After the object header comes `char *data`: NumPy's ABI, on which all compiled code relies.
-    return _word_at(id(x) + _HEADER).value
-
-
-_word_at, _HEADER, _PROBE = ctypes.c_size_t.from_address, object.__basicsize__, np.zeros((3, 5))[::-1, 1:]
-# 0.15 us against 0.95 us by the protocol; taken only where the two agree.
-_address = _address_by_layout if _address_by_layout(_PROBE) == _address_by_protocol(_PROBE) else _address_by_protocol
-
-
-@lru_cache(1024)  # 0.1 us against 0.5 us
-def _in_elements(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    """Convert byte strides to elements; None where one is no multiple."""
-    return None if any(stride % itemsize for stride in strides) else tuple(stride // itemsize for stride in strides)
-
-
-@lru_cache(256)
-def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
-
-
-def _numpy_dtype(name: str) -> np.dtype:
-    if name == "bfloat16":
-        from ml_dtypes import bfloat16  # in sys.modules already: the caller's array is of this dtype
-        return np.dtype(bfloat16)
-    return np.dtype(name)
-
-
-def _narrowed(memory: np.ndarray) -> np.ndarray:
-    narrow = np.dtype(f"{memory.dtype.kind}4")
-    limits = np.iinfo(narrow)
-    if memory.size and (memory.min() < limits.min or memory.max() > limits.max):
-        raise ValueError(f"a {memory.dtype} result does not fit {narrow}, and JAX needs jax_enable_x64 for 64 bits")
-    return memory.astype(narrow)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numbapool import arrays
-from numbapool.arrays import DTYPES, NUMPY, TORCH, Jax, Standard, borrow, values, writable
+from numbapool import arrays, libraries
+from numbapool.arrays import borrow, values, writable
+from numbapool.libraries import DTYPES, NUMPY, TORCH, Jax, Standard
 
 LIBRARIES = ("numpy", "torch", "jax", "standard")
 NUMBERS = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
@@ -208,7 +209,7 @@ def test_numpy_aliases_and_subclasses():
 def test_both_ways_to_an_address_agree():
     for make in LAYOUTS.values():
         x = make(NUMBERS)
-        assert arrays._address_by_layout(x) == arrays._address_by_protocol(x) == x.ctypes.data
+        assert libraries._address_by_layout(x) == libraries._address_by_protocol(x) == x.ctypes.data
 
 
 @pytest.mark.parametrize("wrap", [Interface, Dlpack, Other])
