@@ -5,6 +5,8 @@ PLAIN := $(wildcard tests/test_forward.py tests/test_backward.py)
 
 .PHONY: demo test test-full lint docs clean
 .DEFAULT_GOAL := test
+# a folder .venv without pip, say, is not to pass for made
+.DELETE_ON_ERROR:
 
 demo: .venv/demo
 	$(RUN) -m numbapool demo

@@ -16,11 +16,12 @@ from typing import Any
 import numba
 
 from . import cache, memory, numeric, random
+from .inlined import Inlined
 from .loops.cpu import rows
 
 # NaN and infinity are part of the contract, so only the flags that keep them: a*b + c may fuse, -0 may become 0
 OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-INLINED = dict(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+INLINED = dict(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=Inlined)
 
 
 @functools.cache

@@ -30,7 +30,7 @@ LONGEST = {1: 24, 2: 11, 3: 6}
 
 @st.composite
 def shapes(draw: Any, ndim: int) -> tuple[int, ...]:
-    """Shapes (N, C, *spatial) of up to about a thousand elements; some have more channels, or a longer row, than the loops have lanes.
+    """Shapes (N, C, *spatial) of up to some hundred elements; some have more channels, or a longer row, than the loops have lanes.
 
     >>> from numbapool.testing import shapes
     >>> len(shapes(2).example())
@@ -38,7 +38,7 @@ def shapes(draw: Any, ndim: int) -> tuple[int, ...]:
     """
     sizes = st.integers(1, LONGEST[ndim])
     spatial = tuple(draw(sizes | st.sampled_from([129, 131]) if ndim == 1 else sizes) for _ in range(ndim))
-    channels = [c for c in (1, 2, 3, 5, 17, 130) if c * math.prod(spatial) <= 1000]
+    channels = [c for c in (1, 2, 3, 5, 17, 130) if c == 1 or c * math.prod(spatial) <= 400]
     return draw(st.integers(1, 2)), draw(st.sampled_from(channels)), *spatial
 
 
@@ -63,10 +63,12 @@ def windows(draw: Any, ndim: int, spatial: Sequence[int] | None = None) -> dict[
         return draw(one | st.tuples(*[one] * ndim) | st.lists(one, min_size=ndim, max_size=ndim))
 
     sizes = (9,) * ndim if spatial is None else tuple(spatial)
-    window: dict[str, Any] = {"kernel_size": numbers(1, 3 if spatial is None else 7), "stride": numbers(1, 5) if draw(st.booleans()) else None}
+    window: dict[str, Any] = {"kernel_size": numbers(1, 3 if spatial is None else 7)}
+    window |= {"stride": numbers(1, 5) if draw(st.booleans()) else None}
     window |= {"dilation": numbers(1, 3)} if draw(st.booleans()) else {}
     window |= {"ceil_mode": draw(st.booleans())} if draw(st.booleans()) else {}
-    kernel, stride, dilation = (_each(v, ndim) for v in (window["kernel_size"], window["stride"] or window["kernel_size"], window.get("dilation", 1)))
+    chosen = window["kernel_size"], window["stride"] or window["kernel_size"], window.get("dilation", 1)
+    kernel, stride, dilation = (_each(value, ndim) for value in chosen)
     over = [s - 1 if window.get("ceil_mode") else 0 for s in stride]
     most = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     missing = [max(m + 1 - n - o, 0) for m, n, o in zip(most, sizes, over, strict=True)]
@@ -245,7 +247,8 @@ def _outputs(op: Operation, x: np.ndarray, window: dict[str, Any]) -> tuple[int,
 def _array(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[str, Any]) -> Any:
     """An array parameter in one of its shapes, its values above its bound."""
     out = _outputs(op, x, window)
-    shape = {"number": (), "channel": x.shape[1:2], "position": out, "channel_position": (x.shape[1], *out)}[draw(st.sampled_from(p.shapes))]
+    shapes = {"number": (), "channel": x.shape[1:2], "position": out, "channel_position": (x.shape[1], *out)}
+    shape = shapes[draw(st.sampled_from(p.shapes))]
     value = draw(arrays(shape, "float64", "exact" if p.above == -math.inf else "positive")) / 2 + max(p.above, 0)
     return value if shape else float(value)
 
@@ -274,7 +277,7 @@ KINDS: dict[str, Function] = {  # of parameters: (draw, parameter, operation, x,
     "option": lambda draw, p, *_: draw(st.sampled_from(sorted(p.choices))),
     "seed": lambda draw, *_: draw(st.integers(0, 2**31)),
     "logit": lambda draw, p, op, x, window: draw(arrays(x.shape, real_of(x.dtype), "exact")),
-    "weights": lambda draw, p, op, x, window: draw(arrays((x.shape[1],) * draw(st.booleans()) + (draw(st.integers(1, 9)),), "float64", "positive")),
+    "weights": lambda draw, p, op, x, window: draw(arrays((*x.shape[1:2] * draw(st.booleans()), draw(st.integers(1, 9))), "float64", "positive")),
     "samples": lambda draw, p, op, x, window: _uniforms(draw, (*x.shape[:2], *_outputs(op, x, window))),
     "array": _array, "indices": _indices,
 }
