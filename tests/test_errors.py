@@ -138,8 +138,8 @@ WRONG: dict[str, list] = {
     "sequences": [(1.0, BOTH), ("x", BOTH), ((), ValueError), ([1.0], BOTH), (object(), BOTH), (lambda g: [np.array([0, 1])] * g.ndim, ValueError),
                   (lambda g: [np.array([0, n]) for n in (*g.x.shape[2:], 1)], ValueError),
                   *((lambda g, s=s: [np.array([*s, n]) for n in g.x.shape[2:]], ValueError) for s in ([1], [0, 2, 2], [0, 3, 2], [0, -1], [])),
-                  *((lambda g, s=s: [s(n) for n in g.x.shape[2:]], BOTH)
-                    for s in (lambda n: [0, n], lambda n: np.array([[0, n]]), lambda n: np.array([0.0, n]), lambda n: np.array([0, 1 << 63, n], "u8")))],
+                  *((lambda g, s=s: [s(n) for n in g.x.shape[2:]], BOTH) for s in (
+                      lambda n: [0, n], lambda n: np.array([[0, n]]), lambda n: np.array([0.0, n]), lambda n: np.array([0, 1 << 63, n], "u8")))],
     **dict.fromkeys(("ceil_mode", "channels_last", "return_indices", "return_sequences", "overlapping", "pseudo_random", "training"), FLAG),
     "seed": [("1", TypeError), (1.0, TypeError), (np.array([1, 2]), TypeError), (NAN, TypeError)],
     "samples": [*NO_ARRAY, (0.5, ValueError), *of_shape("samples"), *of_dtype("samples", complex, bool, object),
@@ -158,8 +158,8 @@ KINDS: dict[str, list] = {
     "option": [("unknown", ValueError), ("", ValueError), (1, BOTH), (None, BOTH)],
     "logit": [*NO_ARRAY, (1.0, TypeError), *of_shape("logit"), *of_dtype("logit", "f4", int, complex)],
     "weights": [*NO_ARRAY, (None, TypeError), (1.0, ValueError), (np.zeros(0), ValueError), (np.zeros((1, 1, 2)), ValueError),
-                (np.array([NAN]), ValueError), (np.array([INF, 0]), ValueError), (lambda g: np.zeros((g.x.shape[1] + 1, 2)), ValueError), (np.ones(2, bool), TypeError),
-                (np.ones(2, complex), TypeError), (10**400, ValueError)],
+                (np.array([NAN]), ValueError), (np.array([INF, 0]), ValueError), (lambda g: np.zeros((g.x.shape[1] + 1, 2)), ValueError),
+                (np.ones(2, bool), TypeError), (np.ones(2, complex), TypeError), (10**400, ValueError)],
 }
 INSTEAD = {  # what has to go, or to come, for an argument to matter
     "seed": {"samples": None, "sequences": None, "indices": None, "pooling_ratio": 1.5},
@@ -235,7 +235,7 @@ COMBINED: list[tuple[str, tuple, dict[str, Any], str]] = [  # function, argument
     ("max_pool2d", (X, 3, 2, ((0, 3), (0, 0))), {}, "padding must be at most"),
     ("max_pool2d", (X, 1, 1, 1), {}, "padding must be at most"),
     ("max_pool2d", (X[..., :1], 2, 1, 9), {"dilation": 9}, "padding"),
-    ("max_pool1d", (X[0, :, :2], 2, 3, 3), {"dilation": 5}, "element"),  # a window that steps over all of x
+    ("max_pool1d", (X[..., 0, :2], 2, 3, 3), {"dilation": 5}, "element"),  # a window that steps over all of x
     ("max_pool2d", (EMPTY, 1), {}, "kernel_size"),
     ("max_pool2d", (EMPTY, 2, 1, 1), {}, "element"),
     ("max_pool2d", (EMPTY, 1, 1, "same"), {}, "kernel_size"),
@@ -243,7 +243,7 @@ COMBINED: list[tuple[str, tuple, dict[str, Any], str]] = [  # function, argument
     ("global_max_pool2d", (EMPTY,), {}, "x must not be empty"),
     ("s3_pool2d", (EMPTY, 1), {}, "kernel_size"),
     ("max_unpool2d", (EMPTY, EMPTY.astype(int), 1), {}, "kernel_size"),
-    ("fractional_avg_pool2d", (EMPTY, 1.5), {}, "pooling_ratio"),
+    ("fractional_avg_pool2d", (EMPTY,), {"pooling_ratio": 1.5}, "pooling_ratio"),
     ("s3_pool2d", (X, 2, 3), {}, "grid_size must be a multiple"),
     ("s3_pool2d", (X, 9), {}, "kernel_size must be at most"),
     ("s3_pool2d", (X, 2), {"training": False, "return_indices": True}, "training"),
@@ -263,6 +263,7 @@ COMBINED: list[tuple[str, tuple, dict[str, Any], str]] = [  # function, argument
     ("fractional_max_pool2d", (X, 2), {"output_size": 8}, "output_size [+] kernel_size"),
     ("max_unpool2d", (X, INDEX, 2), {"output_size": (18, 16)}, "output_size must lie less than stride"),
     ("max_unpool2d", (X, INDEX, 2), {"output_size": (5, 3, 16, 16)}, "output_size"),
+    ("max_unpool2d", (X, INDEX, 2), {"output_size": (2, 3, 16, 16), "channels_last": True}, "output_size"),
     ("max_unpool2d", (X, INDEX, 1, None, 8), {}, "padding"),
     ("max_unpool2d", (X, INDEX, (1 << 31) - 1), {}, "kernel_size"),
     ("max_unpool2d", (X, INDEX[..., :7], 2), {}, "indices must have shape"),
