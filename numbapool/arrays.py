@@ -198,7 +198,10 @@ def values(x: Any, where: str) -> np.ndarray:
     if isinstance(x, np.generic):
         x = np.asarray(x)
     elif isinstance(x, numbers.Real) and not isinstance(x, bool):
-        return np.asarray(float(x))
+        try:
+            return np.asarray(float(x))
+        except OverflowError:
+            raise ValueError(f"{where} must be finite, got {x}") from None
     array = borrow(x, where, "a number or an array")
     if array.dtype == "bool":
         raise TypeError(f"{where} must hold numbers, got dtype bool")
@@ -250,14 +253,14 @@ def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int
 class _Memory:
     """Shows an Array to np.asarray and keeps its owner alive."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, writable: bool) -> None:
         self.owner = array.owner
         dtype = np.dtype("uint16" if array.dtype == "bfloat16" else array.dtype)
         strides = tuple(stride * dtype.itemsize for stride in array.strides)
-        self.__array_interface__ = {"version": 3, "data": (array.address, True), "typestr": dtype.str,
+        self.__array_interface__ = {"version": 3, "data": (array.address, not writable), "typestr": dtype.str,
                                     "shape": array.shape, "strides": strides}
 
 
-def view(array: Array) -> np.ndarray:
-    """Return the elements as a read-only NumPy view, bfloat16 as uint16."""
-    return np.asarray(_Memory(array))
+def view(array: Array, writable: bool = False) -> np.ndarray:
+    """Return the elements as a NumPy view, read-only unless said otherwise; bfloat16 as uint16."""
+    return np.asarray(_Memory(array, writable))

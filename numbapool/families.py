@@ -23,7 +23,8 @@ def spread(call: Call, p: Parameter) -> tuple[np.ndarray, Five]:
     """An array parameter in the kernel's arithmetic, and its distances along the output's axes."""
     where = f"{call.where}: {p.name}"
     given = np.asarray(arrays.values(call.own[p.name], where))
-    value = np.ascontiguousarray(given, real_name(call.dtype))
+    with np.errstate(over="ignore"):
+        value = np.ascontiguousarray(given, real_name(call.dtype))
     channels, outputs = call.out_dims[1], call.out_dims[2:]
     spatial = outputs[3 - call.ndim:]
     shapes = {"number": ((), ()), "channel": ((channels,), (1, channels)), "position": (spatial, (1, 1, *spatial)),
@@ -36,11 +37,21 @@ def spread(call: Call, p: Parameter) -> tuple[np.ndarray, Five]:
     else:
         allowed = " or ".join(str(shapes[name][0]) if name != "number" else "a number" for name in p.shapes)
         raise ValueError(f"{where} must be {allowed}, got shape {given.shape}")
-    if value.size and not (value > p.above).all():
-        raise ValueError(f"{where} must be above {p.above:g}, got {value.min()}")
+    if value.size and not ((value > p.above) & np.isfinite(value)).all():
+        raise ValueError(f"{where} must be finite and above {p.above:g}, got {given.min()} to {given.max()}")
     five = (*full[:2], *(1,) * (3 - call.ndim), *(full[2:] or (1,) * call.ndim))
     value = value.reshape(five)
     return value, tuple(0 if n == 1 else s // value.itemsize for s, n in zip(value.strides, five, strict=True))  # type: ignore[return-value]
+
+
+def representable(call: Call, p: Parameter) -> float:
+    """A number parameter, which must not vanish or overflow in the kernel's arithmetic."""
+    value = call.own[p.name]
+    with np.errstate(all="ignore"):
+        there = np.dtype(real_name(call.dtype)).type(value)
+    if not np.isfinite(there) or (there == 0) != (value == 0):
+        raise ValueError(f"{call.where}: {p.name} must lie in the range of {real_name(call.dtype)}, got {value}")
+    return value
 
 
 def gathered(call: Call, contributions: np.ndarray, p: Parameter, value: np.ndarray) -> Any:
@@ -66,7 +77,7 @@ class Fold:
             if p.name not in call.own:
                 continue
             if p.kind in ("number", "positive"):
-                numbers.append(call.own[p.name])
+                numbers.append(representable(call, p))
             elif p.kind == "array":
                 value, strides = spread(call, p)
                 k = len(parrays)
@@ -146,13 +157,14 @@ def scatter(call: Call, values: View, index: View, merge: str, out: Any = None) 
     """A plane-shaped result that is 0 but where indices put values."""
     call.dtype = values.array.dtype
     result = call.empty(call.x.dims, call.dtype)
+    given = None
     if out is not None:
-        arrays.writable(out, result.array.shape, call.dtype, f"{call.where}: out", [a for a in call.keep if isinstance(a, arrays.Array)])
+        given = arrays.writable(out, result.array.shape, call.dtype, f"{call.where}: out", [a for a in call.keep if isinstance(a, arrays.Array)])
     made = call.plan({at.Y: values, at.INDEX: index}, True)
     call.launch(kernels.index_kernel("scatter_index", call.dtype, merge), made, True,
                 {at.Y: values.array.address, at.INDEX: index.array.address, at.GRAD_X: result.array.address})
-    if out is not None:  # its strides may be any, a plane's must be dense: copied
-        out[...] = result.array.owner
+    if given is not None:  # its strides may be any, a plane's must be dense: copied
+        arrays.view(given, writable=True)[...] = arrays.view(result.array)
     return call.give(result)
 
 
@@ -162,6 +174,12 @@ class Draw(Select):
     def kernel(self, call: Call, indexed: bool) -> Any:
         """The forward kernel."""
         return kernels.draw_kernel(call.formula, call.dtype, indexed)
+
+    def backward(self, call: Call, grad: View, indices: Any) -> Any:
+        """grad_x of the very draw of the forward pass."""
+        if indices is None and call.own.get("samples") is None and call.own.get("seed") is None:
+            raise ValueError(f"{call.where}: pass the indices, the samples or the seed of the forward pass")
+        return super().backward(call, grad, indices)
 
     def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, int]]:
         """The samples, or the seed and the position that each output counts as."""

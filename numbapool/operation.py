@@ -50,6 +50,9 @@ class Operation:
                 return_indices: bool = False, return_extras: bool = False) -> Any:
         """y; a tuple with the indices, and with what was drawn, where they are asked for."""
         return_indices = flag(return_indices, f"{self.where}: return_indices")
+        return_extras = flag(return_extras, f"{self.where}: {getattr(self.form, 'extras', None)}")
+        if return_indices and own.get("training") is False:
+            raise ValueError(f"{self.where}: there are no indices with training=False")
         call = self.begin(x, window, own, channels_last, self.where)
         y, indices = self.family(call.own).forward(call, out, return_indices)
         results = [y if out is None else out] + [indices] * return_indices
@@ -60,6 +63,9 @@ class Operation:
     def backward(self, grad: Any, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False,
                  indices: Any = None) -> Any:
         """grad_x; a tuple where other inputs have gradients too."""
-        call = self.begin(x, window, own, channels_last, f"{self.where}_backward")
+        where = f"{self.where}_backward"
+        if indices is None and hasattr(self.form, "repeatable") and not self.form.repeatable(window):
+            raise ValueError(f"{where}: pass the seed of the forward pass, or what it drew")
+        call = self.begin(x, window, own, channels_last, where)
         dtypes = FLOATS if call.dtype in INTEGERS else (call.dtype,)
         return self.family(call.own).backward(call, call.given(grad, "grad", call.out_dims, dtypes), indices)

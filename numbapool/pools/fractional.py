@@ -30,7 +30,7 @@ WORDS = {
 
 def boundaries(size: int, ratio: float, pseudo_random: bool, key: int, axis: int) -> np.ndarray:
     """TensorFlow's sequence of one axis: outputs + 1 boundaries from 0 to size.  Source: its fractional_pool_common.cc."""
-    outputs = int(np.floor(np.float32(size) / np.float32(ratio)))
+    outputs = int(np.floor(np.float32(size) / np.float32(ratio))) if ratio <= size else 0
     if outputs < 1:
         raise ValueError(f"a pooling_ratio of {ratio} leaves no output of {size} elements")
     alpha = size / outputs
@@ -76,6 +76,11 @@ class Fractional:
         if self.fixed:
             return [("kernel_size", "int | Sequence[int] | None", None)], torch + tensorflow
         return [], tensorflow
+
+    def repeatable(self, args: tuple) -> bool:
+        """Whether these arguments give the same windows again."""
+        samples = args[3] if self.fixed else None
+        return samples is not None or args[-2] is not None or args[-1] is not None
 
     def arrange(self, view: Any, args: tuple, where: str, ndim: int) -> tuple[Any, Any]:
         """The windows, and the sequences they came from (TensorFlow's kind)."""
@@ -130,6 +135,8 @@ def fixed_windows(view: Any, kernel: Any, size: Any, ratio: Any, samples: Any, s
         if not all(0 < r < 1 for r in ratios):
             raise ValueError(f"{where}: output_ratio must lie between 0 and 1, got {ratio!r}")
         size = tuple(int(m * r) for m, r in zip(spatial, ratios, strict=True))
+        if 0 in size:
+            raise ValueError(f"{where}: an output_ratio of {ratio!r} leaves no output of {spatial} elements")
     outputs = per_axis(size, ndim, f"{where}: output_size")
     for m, k, o in zip(spatial, kernel, outputs, strict=True):
         if o + k - 1 > m:

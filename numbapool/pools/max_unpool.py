@@ -7,6 +7,7 @@ Gradient: dy/dx_i = 1 at its index.
 """
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from .. import arrays, kernels
@@ -24,7 +25,7 @@ family = "unpool"
 equation = "y[indexᵢ] = xᵢ, 0 elsewhere"
 gradient = "1 at its index"
 source = "torch.nn.functional.max_unpool2d"
-example = {"indices": "np.arange({}).reshape(x.shape)"}
+example = {"indices": "np.broadcast_to(np.arange(x[0, 0].size).reshape(x.shape[2:]), x.shape)"}
 parameters = (Parameter("indices", REQUIRED, "indices", "of max pooling: int64, x's shape, flat in the output's plane", leading=True),)
 
 
@@ -39,8 +40,19 @@ class Unpooled:
         return [("kernel_size", "int | Sequence[int]", REQUIRED), ("stride", "int | Sequence[int] | None", None),
                 ("padding", "int | Sequence[int]", 0), ("output_size", "Sequence[int] | None", None)], []
 
-    def size(self, spatial: tuple[int, ...], args: tuple, where: str) -> tuple[int, ...]:
-        """The spatial size of y."""
+    @staticmethod
+    def spatial_of(given: Any, lead: tuple[int, ...], channels_last: bool, ndim: int, where: str) -> Any:
+        """The spatial part of an output_size that is a whole shape, whose other sizes must be x's."""
+        if not isinstance(given, list | tuple) or len(given) != ndim + len(lead):
+            return given
+        given = tuple(given)
+        spatial = given[-1 - ndim:-1] if channels_last else given[-ndim:]
+        if ((*lead[:-1], *spatial, lead[-1]) if channels_last else (*lead, *spatial)) != given:
+            raise ValueError(f"{where}: output_size must have x's batch and channels {lead}, got {given}")
+        return spatial
+
+    def size(self, spatial: tuple[int, ...], lead: tuple[int, ...], channels_last: bool, args: tuple, where: str) -> tuple[int, ...]:
+        """The spatial size of y; lead: x's batch (if it has one) and channels."""
         ndim = len(spatial)
         kernel = per_axis(args[0], ndim, f"{where}: kernel_size")
         stride = kernel if args[1] is None else per_axis(args[1], ndim, f"{where}: stride")
@@ -48,13 +60,14 @@ class Unpooled:
         usual = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(spatial, stride, padding, kernel, strict=True))
         if args[3] is None:
             result = usual
+            if min(result) < 1:
+                raise ValueError(f"{where}: kernel_size, stride and padding make no output from {spatial}, but {result}")
         else:
-            given = args[3]
-            result = per_axis(given[-ndim:] if isinstance(given, list | tuple) and len(given) == ndim + 2 else given, ndim, f"{where}: output_size")
+            result = per_axis(self.spatial_of(args[3], lead, channels_last, ndim, where), ndim, f"{where}: output_size")
             if any(not u - s < r < u + s for u, s, r in zip(usual, stride, result, strict=True)):
                 raise ValueError(f"{where}: output_size must lie less than stride {stride} from {usual}, got {result}")
-        if any(r < 1 for r in result):
-            raise ValueError(f"{where}: these arguments make no output from {spatial}")
+        if prod(result) * prod(lead) >= 1 << 48:
+            raise ValueError(f"{where}: kernel_size, stride and padding make an output of {result}, which is too large")
         return result
 
 
@@ -66,7 +79,8 @@ class Unpool(Operation):
         channels_last = flag(channels_last, f"{where}: channels_last")
         array = arrays.borrow(x, f"{where}: x")
         values = view_of(array, self.ndim, channels_last, f"{where}: x")
-        size = self.form.size(values.dims[5 - self.ndim:], window, where)
+        lead = values.dims[:2] if len(array.shape) == self.ndim + 2 else values.dims[1:2]
+        size = self.form.size(values.dims[5 - self.ndim:], lead, channels_last, window, where)
         dims = (*values.dims[:2], *(1,) * (3 - self.ndim), *size)
         call = Call(where, self.formula, View(array, dims, values.strides), tuple(fake_axis(n) for n in values.dims[2:]), own, ndim=self.ndim,
                     batched=len(array.shape) == self.ndim + 2, channels_last=channels_last, extras=())

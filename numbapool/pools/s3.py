@@ -55,6 +55,10 @@ class Sampled:
         return ([("kernel_size", "int | Sequence[int]", REQUIRED), ("grid_size", "int | Sequence[int] | None", None)],
                 [("training", "bool", True), ("indices", "Any", None), ("seed", "int | None", None)])
 
+    def repeatable(self, args: tuple) -> bool:
+        """Whether these arguments give the same windows again."""
+        return not args[2] or args[3] is not None or args[4] is not None
+
     def arrange(self, view: Any, args: tuple, where: str, ndim: int) -> tuple[Any, Any]:
         """The windows, and their first positions."""
         kernel, grid, training, indices, seed = args
@@ -127,8 +131,6 @@ class S3(Operation):
         """grad_x."""
         where = f"{self.where}_backward"
         if flag(window[2], f"{where}: training"):
-            if window[3] is None and window[4] is None:
-                raise ValueError(f"{where}: pass the seed or the indices of the forward pass")
             return super().backward(grad, x, window, own, channels_last)
         maxima, found, arguments = self.maxima(x, window, channels_last, where)
         through = self.average().backward(grad, maxima, arguments, {"count_include_pad": False}, channels_last)
