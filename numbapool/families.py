@@ -37,8 +37,10 @@ def spread(call: Call, p: Parameter) -> tuple[np.ndarray, Five]:
     else:
         allowed = " or ".join(str(shapes[name][0]) if name != "number" else "a number" for name in p.shapes)
         raise ValueError(f"{where} must be {allowed}, got shape {given.shape}")
-    if value.size and not ((value > p.above) & np.isfinite(value)).all():
-        raise ValueError(f"{where} must be finite and above {p.above:g}, got {given.min()} to {given.max()}")
+    if not np.isfinite(value).all():
+        raise ValueError(f"{where} must be finite in {value.dtype.name}, got {given.min()} to {given.max()}")
+    if not (value > p.above).all():
+        raise ValueError(f"{where} must be above {p.above:g}, got {given.min()}")
     five = (*full[:2], *(1,) * (3 - call.ndim), *(full[2:] or (1,) * call.ndim))
     value = value.reshape(five)
     return value, tuple(0 if n == 1 else s // value.itemsize for s, n in zip(value.strides, five, strict=True))  # type: ignore[return-value]

@@ -64,8 +64,8 @@ class Operation:
                  indices: Any = None) -> Any:
         """grad_x; a tuple where other inputs have gradients too."""
         where = f"{self.where}_backward"
-        if indices is None and hasattr(self.form, "repeatable") and not self.form.repeatable(window):
-            raise ValueError(f"{where}: pass the seed of the forward pass, or what it drew")
         call = self.begin(x, window, own, channels_last, where)
+        if indices is None and hasattr(self.form, "repeatable") and not self.form.repeatable(window):
+            raise ValueError(f"{where}: pass the seed or the indices, samples or sequences of the forward pass")
         dtypes = FLOATS if call.dtype in INTEGERS else (call.dtype,)
         return self.family(call.own).backward(call, call.given(grad, "grad", call.out_dims, dtypes), indices)
