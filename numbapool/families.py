@@ -24,7 +24,7 @@ def spread(call: Call, p: Parameter) -> tuple[np.ndarray, Five]:
     where = f"{call.where}: {p.name}"
     given = np.asarray(arrays.values(call.own[p.name], where))
     with np.errstate(over="ignore"):
-        value = np.ascontiguousarray(given, real_name(call.dtype))
+        value = np.array(given, real_name(call.dtype), order="C")  # a copy: `out` may lie over the caller's
     channels, outputs = call.out_dims[1], call.out_dims[2:]
     spatial = outputs[3 - call.ndim:]
     shapes = {"number": ((), ()), "channel": ((channels,), (1, channels)), "position": (spatial, (1, 1, *spatial)),

@@ -54,6 +54,8 @@ class Operation:
         if return_indices and own.get("training") is False:
             raise ValueError(f"{self.where}: there are no indices with training=False")
         call = self.begin(x, window, own, channels_last, self.where)
+        if return_extras and not call.extras:
+            raise ValueError(f"{self.where}: {self.form.extras} does not go with kernel_size")
         y, indices = self.family(call.own).forward(call, out, return_indices)
         results = [y if out is None else out] + [indices] * return_indices
         if return_extras:

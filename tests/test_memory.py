@@ -170,6 +170,13 @@ def test_out_amid_other_memory(name, dtype, how):
         assert (buffer.view(np.uint8) == 0xA5).all(), e.label
 
 
+def test_out_over_a_parameter():
+    """Parameters are read before anything is written."""
+    x, buffer = np.random.default_rng(0).random((2, 3, 4, 4)), np.arange(1.0, 25.0)
+    expected = nbp.gem_pool2d(x, 2, p=buffer[:3].copy())
+    np.testing.assert_array_equal(nbp.gem_pool2d(x, 2, p=buffer[:3], out=buffer.reshape(2, 3, 2, 2)), expected)
+
+
 # ---------------------------------------------------------------- more than 2^31 elements
 
 def room(size: int) -> None:

@@ -91,8 +91,8 @@ def test_requires_grad_of_other_arguments(argument):
         call()
 
 
-def test_a_number_may_require_grad_nowhere():
-    """temperature is a number: a tensor of it is read, and has no gradient."""
+def test_a_number_may_be_a_tensor():
+    """And is read when the call is made."""
     assert torch.equal(nbp.soft_pool2d(X, 2, temperature=torch.tensor(0.5)), nbp.soft_pool2d(X, 2, temperature=0.5))
 
 
