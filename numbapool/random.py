@@ -45,6 +45,8 @@ def key(seed: int | None, where: str) -> int:
     if seed is None:
         return secrets.randbits(63)
     try:
+        if isinstance(seed, bool):
+            raise TypeError
         return operator.index(seed) & 0x7FFFFFFFFFFFFFFF
     except TypeError:
         raise TypeError(f"{where}: seed must be an int or None, got {type(seed).__name__}") from None

@@ -141,7 +141,7 @@ WRONG: dict[str, list] = {
                   *((lambda g, s=s: [s(n) for n in g.x.shape[2:]], BOTH) for s in (
                       lambda n: [0, n], lambda n: np.array([[0, n]]), lambda n: np.array([0.0, n]), lambda n: np.array([0, 1 << 63, n], "u8")))],
     **dict.fromkeys(("ceil_mode", "channels_last", "return_indices", "return_sequences", "overlapping", "pseudo_random", "training"), FLAG),
-    "seed": [("1", TypeError), (1.0, TypeError), (np.array([1, 2]), TypeError), (NAN, TypeError)],
+    "seed": [("1", TypeError), (1.0, TypeError), (True, TypeError), (np.array([1, 2]), TypeError), (NAN, TypeError)],
     "samples": [*NO_ARRAY, (0.5, ValueError), *of_shape("samples"), *of_dtype("samples", complex, bool, object),
                 *((lambda g, u=u: np.full_like(g.arguments["samples"], u), ValueError) for u in (1.0, -0.1, NAN, INF))],
 }
