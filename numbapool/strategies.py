@@ -255,7 +255,7 @@ def _array(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[s
 
 def _indices(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[str, Any]) -> np.ndarray:
     """Different positions in the output's planes."""
-    plane = math.prod(op.form.size(x.shape[2:], _arguments(op, window), op.where))
+    plane = math.prod(op.form.size(x.shape[2:], x.shape[:2], False, _arguments(op, window), op.where))
     random = np.random.default_rng(draw(st.integers(0, 99)))
     return np.array([random.permutation(plane)[:math.prod(x.shape[2:])] for _ in range(x.shape[0] * x.shape[1])]).reshape(x.shape)
 

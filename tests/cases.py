@@ -207,13 +207,14 @@ def fractional_max(ndim: int) -> Iterator[Example]:
 
 def max_unpool(ndim: int) -> Iterator[Example]:
     rng = np.random.default_rng(ndim)
-    for stride, size in ((None, None), (3, tuple(2 + 3 * (n - 1) + 1 for n in SIZES[ndim]))):
-        x = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim]))
-        plane = size or tuple(2 * n for n in SIZES[ndim])
-        cells, count = int(np.prod(plane)), int(np.prod(SIZES[ndim]))
+    ones = (1,) * ndim  # whose strides say nothing of the memory order
+    for spatial, stride, size in ((SIZES[ndim], None, None), (SIZES[ndim], 3, tuple(3 * n for n in SIZES[ndim])), (ones, None, None)):
+        x = rng.standard_normal((BATCH, CHANNELS, *spatial))
+        plane = size or tuple(2 * n for n in spatial)
+        cells, count = int(np.prod(plane)), int(np.prod(spatial))
         indices = np.array([[rng.choice(cells, count, replace=False) for _ in range(CHANNELS)] for _ in range(BATCH)]).reshape(x.shape)
         name = f"max_unpool{ndim}d"
-        yield Example(f"{name}-{stride}-{size}", name, x, (indices, 2, stride), {"output_size": size},
+        yield Example(f"{name}-{spatial}-{stride}", name, x, (indices, 2, stride), {"output_size": size},
                       lambda x, a, kw, p=plane: oracle.unpool(x, a[0], p), integers=True)
 
 

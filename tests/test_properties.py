@@ -194,13 +194,13 @@ def kinds_of(name):
 @poolings
 def test_agrees_with_the_reference(name, dtype, check):
     for values in kinds_of(name):
-        check(10, cases(name, dtype=dtype, values=values))(compared)
+        check(8, cases(name, dtype=dtype, values=values))(compared)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "uint8"])
 @poolings
 def test_agrees_with_the_reference_in_other_dtypes(name, dtype, check):
-    check(5, cases(name, dtype=dtype, values=kinds_of(name)[0]))(compared)
+    check(4, cases(name, dtype=dtype, values=kinds_of(name)[0]))(compared)
 
 
 # ---------------------------------------------------------------- values
@@ -227,7 +227,7 @@ def windowed(c):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", SLIDES)
 def test_between_the_least_and_the_largest(name, dtype, check):
-    @check(8, cases(name, dtype=dtype, values="positive"))
+    @check(6, cases(name, dtype=dtype, values="positive"))
     def law(c):
         least, largest = (testing.function(n, c.ndim, c.prefix)(c.x, **windowed(c)) for n in ("min", "max"))
         testing.between(least, changed(c, **MEANS).pool(), largest, np.abs(c.x).max())
@@ -235,7 +235,7 @@ def test_between_the_least_and_the_largest(name, dtype, check):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_mean_below_soft_below_max(dtype, check):
-    @check(8, cases("soft", dtype=dtype, values="finite"))
+    @check(6, cases("soft", dtype=dtype, values="finite"))
     def law(c):
         own = {} if c.prefix else {"count_include_pad": False}
         mean, largest, scale = (testing.function(n, c.ndim, c.prefix)(x, **windowed(c), **(own if n == "avg" else {}))
@@ -245,7 +245,7 @@ def test_mean_below_soft_below_max(dtype, check):
 
 @pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if "global_" in testing.prefixes(n) and n != "lip"])
 def test_order_does_not_matter(name, check):
-    @check(8, exact(name, prefixes=["global_"]), st.randoms(use_true_random=False))
+    @check(6, exact(name, prefixes=["global_"]), st.randoms(use_true_random=False))
     def law(c, shuffler):
         order = list(range(math.prod(c.x.shape[2:])))
         shuffler.shuffle(order)
@@ -253,7 +253,7 @@ def test_order_does_not_matter(name, check):
 
 
 def test_order_does_not_matter_where_logits_move_along(check):
-    @check(8, exact("lip", prefixes=["global_"]), st.randoms(use_true_random=False))
+    @check(6, exact("lip", prefixes=["global_"]), st.randoms(use_true_random=False))
     def law(c, shuffler):
         order = list(range(math.prod(c.x.shape[2:])))
         shuffler.shuffle(order)
@@ -264,7 +264,7 @@ def test_order_does_not_matter_where_logits_move_along(check):
 
 @pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if n != "max_unpool"])
 def test_constants_stay(name, check):
-    @check(8, exact(name), st.integers(1, 64), st.sampled_from(FLOATS))
+    @check(6, exact(name), st.integers(1, 64), st.sampled_from(FLOATS))
     def law(c, eighths, dtype):
         c.args = tuple(a.astype(testing.dtype_of(dtype)) if np.shape(a) == c.x.shape else a for a in c.args)  # LIP's logits
         testing.constants_stay(changed(c, **MEANS).on, c.x.shape, eighths / 8, dtype)
@@ -272,7 +272,7 @@ def test_constants_stay(name, check):
 
 @poolings
 def test_nan_spreads_over_its_windows_alone(name, check):
-    @check(8, cases(name, dtype="float64", values="finite" if name != "stochastic" else "exact"), st.integers(0, 999))
+    @check(6, cases(name, dtype="float64", values="finite" if name != "stochastic" else "exact"), st.integers(0, 999))
     def law(c, at):
         place = tuple(int(i) for i in np.unravel_index(at % c.x.size, c.x.shape))
         nan = np.zeros(c.x.shape)
@@ -285,7 +285,7 @@ def test_nan_spreads_over_its_windows_alone(name, check):
 @poolings
 def test_layouts_make_no_difference(name, backward, check):
     """To the bit where an element is chosen; a sum may be fused in one loop and not in another."""
-    @check(8, exact(name), st.data())
+    @check(6, exact(name), st.data())
     def law(c, data):
         same = testing.operation(name, 1).formula.family in ("select", "unpool", "draw") and c.kwargs.get("training", True)
         x, *rest = (data.draw(testing.layouts(a)) if isinstance(a, np.ndarray) else a for a in c.args)
@@ -321,7 +321,7 @@ def test_gradients_sum_to_g(name, dtype, check):
                                   "lip"])
 def test_adjoint(name, check):
     """Linear poolings, and those that scale with x: for these <f(x), g> = <x, f'(x) g>."""
-    @check(8, cases(name, dtype="float64", values="finite"))
+    @check(6, cases(name, dtype="float64", values="finite"))
     def law(c):
         backward = testing.function(name, c.ndim, c.prefix, backward=True)
         kwargs = {k: v for k, v in c.kwargs.items() if k in inspect.signature(backward).parameters}
@@ -336,7 +336,7 @@ def test_adjoint(name, check):
 @pytest.mark.parametrize("name", ["max", "min", "stochastic", "fractional_max"])
 def test_adjoint_of_given_indices(name, check):
     """With the indices of one x, backward is the transpose of gathering another x."""
-    @check(8, exact(name), st.integers(0, 999))
+    @check(6, exact(name), st.integers(0, 999))
     def law(c, number):
         c = changed(c, training=True)
         index = c.pool(return_indices=True)[1]
@@ -352,7 +352,7 @@ def test_adjoint_of_given_indices(name, check):
 @poolings
 def test_derivatives(name, check):
     """Of x and of every learnable parameter."""
-    @check(8, cases(name, dtype="float64", values="distinct"), st.integers(0, 999))
+    @check(6, cases(name, dtype="float64", values="distinct"), st.integers(0, 999))
     def law(c, number):
         bound = inspect.signature(testing.function(*c.everything[:2], c.prefix)).bind(*c.args, **c.kwargs)
         bound.apply_defaults()
@@ -373,35 +373,35 @@ def test_derivatives(name, check):
 
 @poolings
 def test_channels_last(name, check):
-    @check(8, exact(name))
+    @check(6, exact(name))
     def law(c):
         testing.channels_last_is_a_transpose(*c.everything)
 
 
 @poolings
 def test_a_batch_of_one(name, check):
-    @check(8, exact(name, batch=1))
+    @check(6, exact(name, batch=1))
     def law(c):
         testing.a_batch_of_one(*c.everything)
 
 
 @pytest.mark.parametrize("name", SLIDES)
 def test_one_more_axis(name, check):
-    @check(8, exact(name, ndims=(1, 2)))
+    @check(6, exact(name, ndims=(1, 2)))
     def law(c):
         testing.one_more_axis(*c.everything)
 
 
 @pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if "global_" in testing.prefixes(n)])
 def test_global_is_adaptive_to_one(name, check):
-    @check(8, exact(name, prefixes=["global_"]))
+    @check(6, exact(name, prefixes=["global_"]))
     def law(c):
         testing.global_is_adaptive_to_one(*c.everything[:4])
 
 
 @pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if "adaptive_" in testing.prefixes(n)])
 def test_adaptive_with_a_divisor_is_sliding(name, check):
-    @check(8, exact(name, prefixes=["adaptive_"]), st.data())
+    @check(6, exact(name, prefixes=["adaptive_"]), st.data())
     def law(c, data):
         spatial = c.x.shape[2:]
         out = tuple(data.draw(st.sampled_from([o for o in range(1, n + 1) if n % o == 0])) for n in spatial)
@@ -414,7 +414,7 @@ def test_adaptive_with_a_divisor_is_sliding(name, check):
 
 @pytest.mark.parametrize("name", [n for n in SLIDES if n not in ("lp", "gem")])
 def test_a_window_of_one_element_is_the_identity(name, check):
-    @check(8, cases(name, prefixes=[""], dtype="float64", values="positive"), st.integers(1, 3))
+    @check(6, cases(name, prefixes=[""], dtype="float64", values="positive"), st.integers(1, 3))
     def law(c, stride):
         own = {n: v for n, v in c.kwargs.items() if n in c.op.parameters and n not in ("samples", "divisor_override")}
         pool = testing.function(name, c.ndim)
@@ -423,7 +423,7 @@ def test_a_window_of_one_element_is_the_identity(name, check):
 
 
 def test_lp_with_p_1_is_the_average_of_absolute_values(check):
-    @check(8, cases("lp", dtype="float64", values="finite"))
+    @check(6, cases("lp", dtype="float64", values="finite"))
     def law(c):
         own = {} if c.prefix else {"count_include_pad": False}
         mean, scale = (testing.function(n, c.ndim, c.prefix)(abs(c.x), **windowed(c), **o) for n, o in (("avg", own), ("max", {})))
@@ -431,7 +431,7 @@ def test_lp_with_p_1_is_the_average_of_absolute_values(check):
 
 
 def test_soft_becomes_max_and_average(check):
-    @check(8, exact("soft"))
+    @check(6, exact("soft"))
     def law(c):
         soft, largest, mean = (testing.function(n, c.ndim, c.prefix) for n in ("soft", "max", "avg"))
         own = {} if c.prefix else {"count_include_pad": False}
@@ -441,7 +441,7 @@ def test_soft_becomes_max_and_average(check):
 
 def test_avg_by_its_divisors(check):
     """The sum over any count is the average by that count."""
-    @check(8, exact("avg", prefixes=[""]), st.sampled_from([1, 3, -7]))
+    @check(6, exact("avg", prefixes=[""]), st.sampled_from([1, 3, -7]))
     def law(c, divisor):
         pool = testing.function("avg", c.ndim)
         total = pool(c.x, **windowed(c), divisor_override=1)
@@ -451,7 +451,7 @@ def test_avg_by_its_divisors(check):
 
 
 def test_soft_swap_and_lip_are_one_formula(check):
-    @check(8, exact("soft"))
+    @check(6, exact("soft"))
     def law(c):
         soft, swap, lip = (testing.function(n, c.ndim, c.prefix) for n in ("soft", "swap", "lip"))
         testing.close(swap(c.x, **windowed(c)), soft(c.x, **windowed(c)), 8)
@@ -459,7 +459,7 @@ def test_soft_swap_and_lip_are_one_formula(check):
 
 
 def test_sort_with_equal_weights_is_the_average_and_with_one_the_maximum(check):
-    @check(8, exact("sort"))
+    @check(6, exact("sort"))
     def law(c):
         sort, largest, mean = (testing.function(n, c.ndim) for n in ("sort", "max", "avg"))
         testing.close(sort(c.x, np.zeros(7**c.ndim), **windowed(c)), mean(c.x, **windowed(c), count_include_pad=False), 8)
@@ -467,7 +467,7 @@ def test_sort_with_equal_weights_is_the_average_and_with_one_the_maximum(check):
 
 
 def test_min_is_the_mirror_of_max(check):
-    @check(8, cases("max", dtype="float32", values="any"))
+    @check(6, cases("max", dtype="float32", values="any"))
     def law(c):
         y, index = c.pool(return_indices=True)
         mirrored, same = testing.function("min", c.ndim, c.prefix)(-c.x, **windowed(c), return_indices=True)

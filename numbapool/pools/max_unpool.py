@@ -84,7 +84,7 @@ class Unpool(Operation):
         dims = (*values.dims[:2], *(1,) * (3 - self.ndim), *size)
         call = Call(where, self.formula, View(array, dims, values.strides), tuple(fake_axis(n) for n in values.dims[2:]), own, ndim=self.ndim,
                     batched=len(array.shape) == self.ndim + 2, channels_last=channels_last, extras=())
-        call.lanes, call.memory_last = order_of(values.dims, values.strides)
+        call.lanes = call.memory_last = order_of(values.dims, values.strides)[1]  # of single elements x says nothing of y's planes
         return call, values, call.indices(own["indices"])
 
     def forward(self, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, out: Any = None, **_: Any) -> Any:
