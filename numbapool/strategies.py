@@ -249,7 +249,8 @@ def _array(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[s
     out = _outputs(op, x, window)
     shapes = {"number": (), "channel": x.shape[1:2], "position": out, "channel_position": (x.shape[1], *out)}
     shape = shapes[draw(st.sampled_from(p.shapes))]
-    value = draw(arrays(shape, "float64", "exact" if p.above == -math.inf else "positive")) / 2 + max(p.above, 0)
+    bounded = p.above > -math.inf
+    value = draw(arrays(shape, "float64", "positive" if bounded else "exact")) / 4 + (p.above + 0.25 if bounded else 0)
     return value if shape else float(value)
 
 
@@ -265,21 +266,21 @@ def _uniforms(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(draw(st.integers(0, 99))).integers(32, size=shape) / 32
 
 
-def _positive(draw: Any, *_: Any) -> float:
-    return draw(st.integers(2, 32)) / 8
+def _weights(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[str, Any]) -> np.ndarray:
+    """Weights by rank, for all channels or for each."""
+    return draw(arrays((*x.shape[1:2] * draw(st.booleans()), draw(st.integers(1, 9))), "float64", "positive"))
 
 
 KINDS: dict[str, Function] = {  # of parameters: (draw, parameter, operation, x, window) -> value
     "flag": lambda draw, *_: draw(st.booleans()),
     "divisor": lambda draw, *_: draw(st.sampled_from([None, 1, 2, 5, -3])),
     "number": lambda draw, *_: draw(st.integers(-32, 32)) / 8,
-    "positive": _positive,
+    "positive": lambda draw, *_: draw(st.integers(2, 32)) / 8,
     "option": lambda draw, p, *_: draw(st.sampled_from(sorted(p.choices))),
     "seed": lambda draw, *_: draw(st.integers(0, 2**31)),
     "logit": lambda draw, p, op, x, window: draw(arrays(x.shape, real_of(x.dtype), "exact")),
-    "weights": lambda draw, p, op, x, window: draw(arrays((*x.shape[1:2] * draw(st.booleans()), draw(st.integers(1, 9))), "float64", "positive")),
     "samples": lambda draw, p, op, x, window: _uniforms(draw, (*x.shape[:2], *_outputs(op, x, window))),
-    "array": _array, "indices": _indices,
+    "array": _array, "weights": _weights, "indices": _indices,
 }
 
 

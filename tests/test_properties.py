@@ -25,7 +25,7 @@ poolings = pytest.mark.parametrize("name", nbp.POOLINGS)
 
 @pytest.fixture(params=[1, pytest.param(10, marks=pytest.mark.full)], ids=["quick", "full"])
 def check(request):
-    """Runs a law on drawn data at once, with the same data in every run: @check(examples, strategies...), `examples` for each of `cases`."""
+    """@check(examples, strategies...) runs a law at once, on the same data every time; on so many examples of each of `cases`."""
     often = dict(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
     def run(examples, drawn, *more):
@@ -536,8 +536,8 @@ def test_the_strategies_reach_what_they_promise(check):
         pairs = {"input < kernel": (spatial, kernel), "kernel < stride": (kernel, stride), "stride < kernel": (stride, kernel)}
         seen.update(what for what, (a, b) in pairs.items() if any(map(int.__lt__, a, b)))
         seen.update({"dilated"} if w.get("dilation", 1) != 1 else {}, {"ceil_mode"} if w.get("ceil_mode") else {})
-    assert seen == {"int", "tuple", "pairs", "same", "same_lower", "valid", "input < kernel", "kernel < stride", "stride < kernel", "dilated",
-                    "ceil_mode"}
+    assert seen == {"int", "tuple", "pairs", "same", "same_lower", "valid", "input < kernel", "kernel < stride", "stride < kernel",
+                    "dilated", "ceil_mode"}
 
 
 @poolings

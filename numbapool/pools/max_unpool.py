@@ -3,7 +3,7 @@
 Source: torch.nn.functional.max_unpool2d, with its default and its range of output sizes.  Where an index occurs twice, the
 last value in row-major order stays.
 
-Gradient: dy/dx_i = 1 at its index.
+Gradient: dy/dx_i = 1 at its index, as torch's; where an index occurs twice, for the overwritten value too.
 """
 from __future__ import annotations
 
