@@ -26,7 +26,6 @@ WORDS = {
     "return_indices": "also return the positions of the chosen elements, int64, flat in the unpadded plane",
     "indices": "the indices of the forward pass; without them they are found again",
 }
-KINDS = {"select": "floating or integer, kept"}
 
 
 def _parameter(a: Argument, f: Function) -> str:

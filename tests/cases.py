@@ -105,13 +105,7 @@ class Case:
     forms: tuple[str, ...] = ("sliding", "adaptive", "global")
     only_sliding: tuple[int, ...] = ()
     special: Callable[[int], Iterator[Example]] | None = None
-    smooth: bool = True
     values: Callable[[np.random.Generator, tuple], np.ndarray] = field(default=lambda rng, shape: rng.standard_normal(shape))
-
-
-def shaped(shape: tuple[int, ...]) -> Callable[..., Any]:
-    """A parameter variant's array of x's kind."""
-    return lambda rng: rng.standard_normal(shape)
 
 
 def avg(x, axes, args, own):
