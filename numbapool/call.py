@@ -1,19 +1,23 @@
-"""One call in progress: x seen as (N, C, D, H, W), its windows, its checked parameters; memory for results; the launch."""
+"""A call that is being prepared: x seen as (N, C, D, H, W), its windows, its checked parameters; what it makes, which kernels run."""
 from __future__ import annotations
 
+import functools
+import operator
 import types
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arrays, plan, threads
+from . import arrays, plan, sweeps
 from .arrays import Array
 from .forms import Axes
-from .loops import layout as at
+from .libraries import Library, address_of, dense
 from .memory import LANES
-from .numeric import HALVES
+from .numeric import HALVES, real_name
+from .prepared import Maker, Prepared, Source, Stage
 from .windows import Axis
 
 SCRATCH = 1 << 20  # elements of a half type's scratch plane that a group of channels aims at
@@ -22,16 +26,15 @@ Five = tuple[int, int, int, int, int]
 
 
 class View(NamedTuple):
-    """An array as (N, C, D, H, W), whatever its order, rank and batch."""
+    """An array of a call as (N, C, D, H, W), whatever its order, rank and batch."""
 
-    array: Array
+    source: Source
     dims: Five
     strides: Five
 
 
-def view_of(array: Array, ndim: int, channels_last: bool, where: str) -> View:
+def view_of(source: Source, shape: tuple[int, ...], strides: tuple[int, ...], ndim: int, channels_last: bool, where: str) -> View:
     """See an array with the axes (N, C, ...), (C, ...), (N, ..., C) or (..., C) as (N, C, D, H, W)."""
-    shape, strides = array.shape, array.strides
     if len(shape) not in (ndim + 1, ndim + 2):
         axes = ", ".join((*NAMES[ndim], "C") if channels_last else ("C", *NAMES[ndim]))
         raise ValueError(f"{where} must have the axes ({axes}) or (N, {axes}), got shape {shape}")
@@ -40,7 +43,7 @@ def view_of(array: Array, ndim: int, channels_last: bool, where: str) -> View:
     if channels_last:
         shape, strides = (shape[0], shape[-1], *shape[1:-1]), (strides[0], strides[-1], *strides[1:-1])
     fill = 3 - ndim
-    return View(array, (*shape[:2], *(1,) * fill, *shape[2:]), (*strides[:2], *(0,) * fill, *strides[2:]))  # type: ignore[arg-type]
+    return View(source, (*shape[:2], *(1,) * fill, *shape[2:]), (*strides[:2], *(0,) * fill, *strides[2:]))  # type: ignore[arg-type]
 
 
 @lru_cache(1024)
@@ -64,60 +67,82 @@ def axis_order(ndim: int, batched: bool, channels_last: bool, memory_last: bool)
 
 
 class Call:
-    """What forward and backward of every family work on.
+    """What forward and backward of every family prepare; they add results, constants and stages to it, `prepared` closes it.
 
-    where : begins messages; x : the input; axes : its windows; own : the checked parameters; extras : what the form drew.
+    where : begins messages; given : the layouts of the arrays, x first; x : the input; axes : its windows; own : the checked
+    parameters; extras : what the form drew; target : the layout of `out`.
     """
 
-    def __init__(self, where: str, formula: types.ModuleType, x: View, axes: Axes, own: dict[str, Any], *, ndim: int, batched: bool,
-                 channels_last: bool, extras: Any = None) -> None:
-        self.where, self.formula, self.x, self.axes, self.own, self.extras = where, formula, x, axes, own, extras
-        self.ndim, self.batched, self.channels_last = ndim, batched, channels_last
-        self.dtype, self.library = x.array.dtype, x.array.library
+    def __init__(self, where: str, formula: types.ModuleType, given: Sequence[Array], x: View, axes: Axes, own: dict[str, Any], *, ndim: int,
+                 channels_last: bool, extras: Any = None, target: Array | None = None) -> None:
+        self.where, self.formula, self.given, self.x, self.axes, self.own, self.extras = where, formula, given, x, axes, own, extras
+        self.ndim, self.batched, self.channels_last, self.target = ndim, len(given[0].shape) == ndim + 2, channels_last, target
+        self.dtype, self.library = given[0].dtype, given[0].library
         self.outputs = tuple(a.count.size for a in axes)
         self.out_dims: Five = (*x.dims[:2], *self.outputs)  # type: ignore[assignment]
         self.lanes, self.memory_last = order_of(x.dims, x.strides)
         if any(a.first.ndim == 2 for a in axes):  # windows that differ from channel to channel: no two channels side by side
             self.lanes = False
-        self.keep: list[Any] = [x.array]
+        self.seed: Source | None = None
+        self.made: list[Maker | None] = []  # None: `out`
+        self.stages: list[Stage] = []
+        self.keep: list[np.ndarray] = []
 
     def shape(self, dims: Five) -> tuple[int, ...]:
         """The shape of a result, in the axes of x."""
         lead, spatial = (dims[0],) if self.batched else (), dims[5 - self.ndim:]
         return (*lead, *spatial, dims[1]) if self.channels_last else (*lead, dims[1], *spatial)
 
-    def view(self, array: Array, argument: str) -> View:
-        """An argument with the axes of x."""
-        return view_of(array, self.ndim, self.channels_last, f"{self.where}: {argument}")
+    def argument(self, number: int, name: str, dims: Five, dtypes: tuple[str, ...]) -> View:
+        """An array argument, whose shape and dtype are known, by its place among those given."""
+        array = self.given[number]
+        if array.shape != self.shape(dims):
+            raise ValueError(f"{self.where}: {name} must have shape {self.shape(dims)}, got {array.shape}")
+        if array.dtype not in dtypes:
+            raise TypeError(f"{self.where}: {name} must have dtype {' or '.join(dtypes)}, got {array.dtype}")
+        return self.view(Source(number), array.shape, array.strides, name)
+
+    def view(self, source: Source, shape: tuple[int, ...], strides: tuple[int, ...], name: str) -> View:
+        """An array with the axes of x."""
+        return view_of(source, shape, strides, self.ndim, self.channels_last, f"{self.where}: {name}")
+
+
+
+    def draws(self) -> Source:
+        """A seed that each call has anew."""
+        self.seed = Source(len(self.given))
+        return self.seed
+
+    def made_by(self, maker: Maker | None) -> Source:
+        """Memory that each call makes."""
+        self.made.append(maker)
+        return Source(len(self.given) + (self.seed is not None) + len(self.made) - 1)
 
     def empty(self, dims: Five, dtype: str) -> View:
         """Memory of the caller's library for a result, in the memory order of x."""
-        order = axis_order(self.ndim, self.batched, self.channels_last, self.memory_last)
-        return self.view(self.library.empty(self.shape(dims), dtype, order), "result")
+        shape, order = self.shape(dims), axis_order(self.ndim, self.batched, self.channels_last, self.memory_last)
+        return self.view(self.made_by(self.library.maker(shape, dtype, order)), shape, dense(shape, order), "result")
 
-    def output(self, out: Any, dtype: str | None = None) -> View:
-        """Memory for y: fresh, or the caller's."""
-        if out is None:
-            return self.empty(self.out_dims, dtype or self.dtype)
-        inputs = [a for a in self.keep if isinstance(a, Array)]
-        return self.view(arrays.writable(out, self.shape(self.out_dims), dtype or self.dtype, f"{self.where}: out", inputs), "out")
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Source:
+        """NumPy memory to add to."""
+        def make() -> tuple[np.ndarray, int]:
+            memory = np.zeros(shape, dtype)
+            return memory, address_of(memory)
+        return self.made_by(make)
 
-    def given(self, value: Any, argument: str, dims: Five, dtypes: tuple[str, ...]) -> View:
-        """An array argument of a shape and dtype that are known."""
-        array = arrays.borrow(value, f"{self.where}: {argument}")
-        if array.shape != self.shape(dims):
-            raise ValueError(f"{self.where}: {argument} must have shape {self.shape(dims)}, got {array.shape}")
-        if array.dtype not in dtypes:
-            raise TypeError(f"{self.where}: {argument} must have dtype {' or '.join(dtypes)}, got {array.dtype}")
-        self.keep.append(array)
-        return self.view(array, argument)
+    def constant(self, table: np.ndarray) -> int:
+        """The address of a table that lives as long as the prepared call."""
+        self.keep.append(table)
+        return address_of(table)
 
-    def indices(self, value: Any) -> View:
-        """Indices of the output's shape, as int64."""
-        indices = self.given(value, "indices", self.out_dims, ("int64", "int32"))
-        if indices.array.dtype == "int32":  # JAX without 64-bit types
-            return self.given(arrays.view(indices.array).astype(np.int64), "indices", self.out_dims, ("int64",))
-        return indices
+    def output(self, dims: Five | None = None) -> View:
+        """Memory for y: fresh, or the caller's; the first of what is made."""
+        assert not self.made
+        dims = dims or self.out_dims
+        if self.target is None:
+            return self.empty(dims, self.dtype)
+        arrays.check_kind(self.target, self.shape(dims), self.dtype, f"{self.where}: out")
+        return self.view(self.made_by(None), self.target.shape, self.target.strides, "out")
 
     def plan(self, operands: dict[int, Any], gradient: bool = False, planes: int = 1, **more: Any) -> plan.Plan:
         """The plan for operands that are views or bare distances; with `planes` gradients."""
@@ -129,27 +154,65 @@ class Call:
             return plan.build(*arguments, **more)
         return plan.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
 
-    def launch(self, kernel: Any, made: plan.Plan, backward: bool, addresses: dict[int, int]) -> None:
-        """Run a kernel over all its tasks."""
-        tasks = made.planes if backward else made.rows
-        if tasks == 0:
-            return
-        slots = threads.slots_for(tasks, made.taps)
-        data = np.zeros(at.DATA, np.int64)
-        for operand, address in addresses.items():
-            data[operand] = address
-        if made.work:
-            scratch = np.empty(made.work * slots + 64, np.uint8)
-            data[at.WORK] = -(-scratch.ctypes.data // 64) * 64
-        fault = np.zeros(1, np.int64)
-        data[at.FAULT] = fault.ctypes.data
-        threads.run(kernel, made.address, data.ctypes.data, tasks, made.taps, slots)
-        if fault[0]:
-            raise ValueError(f"{self.where}: indices must lie between 0 and {prod(self.x.dims[2:]) - 1}, the positions of a plane")
+    def small(self, operands: dict[int, Any], gradient: bool = False) -> tuple[str | None, Any]:
+        """Which one-pass loop can do the call (None: none), and its plan."""
+        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+        arguments = (self.x.dims, self.axes, records, self.lanes)
+        shape = None if gradient and self.memory_last != self.lanes else sweeps.small(*arguments, gradient)
+        if shape is None:
+            return None, None
+        return shape, sweeps.cached_small(max(*self.x.dims[2:], *self.outputs), *arguments, self.memory_last if gradient else None)
 
-    def give(self, view: View) -> Any:
-        """A result, as an array of the caller's library."""
-        return self.library.give(view.array)
+    def sweep(self, operands: dict[int, Any], lifts: tuple[int, int], gradient: bool = False, borrow: bool = False) -> tuple[Any, bool]:
+        """The plan of a sweep, or None; and whether x lies as its rows do. lifts : components of a lifted row, and of a row of terms."""
+        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+        as_rows = borrow and sweeps.straight(self.x.dims, self.x.strides, self.lanes) and self.dtype not in HALVES
+        arguments = (self.x.dims, self.axes, records, self.lanes, 0 if as_rows else lifts[0], lifts[1] if gradient else 0,
+                     np.dtype(real_name(self.dtype)).itemsize, self.memory_last if gradient else None)
+        build = sweeps.build if self.extras is not None else functools.partial(sweeps.cached, max(*self.x.dims[2:], *self.outputs))
+        return build(*arguments), as_rows
+
+    def stage(self, kernel: Any, made: plan.Plan, backward: bool, addresses: dict[int, Any], again: Callable[[], Stage] | None = None,
+              indexed: bool = False) -> Stage:
+        """A kernel over all tasks of its plan.
+
+        addresses : of its operands (views, sources or constants) by their slots; again : makes the stage for the tasks that this
+        one leaves undone; indexed : whether it follows the caller's indices.
+        """
+        sources = {slot: a.source if isinstance(a, View) else a for slot, a in addresses.items()}
+        fault = f"{self.where}: indices must lie between 0 and {prod(self.x.dims[2:]) - 1}, the positions of a plane" if indexed else None
+        return Stage(kernel, made, made.planes if backward else made.rows, sources, fault, again)
+
+    def launch(self, *args: Any, **more: Any) -> None:
+        """Add a stage."""
+        self.stages.append(self.stage(*args, **more))
+
+    def prepared(self, results: Sequence[View | Callable[[list[Any]], Any]]) -> Prepared:
+        """The call, for any arrays of these layouts; results : what the caller gets, views or functions of all that was made."""
+        makers = [m for m in self.made if m is not None]
+        return Prepared(makers, [s for s in self.stages if s.tasks], self.finish(results), self.seed is not None, f"{self.where}: out", self.keep)
+
+    def drawn(self, made: list[Any]) -> tuple:
+        """What the form drew, as a result."""
+        return tuple(self.library.from_numpy(e, "int64") for e in self.extras)
+
+    def memory(self, source: Source) -> Callable[[list[Any]], Any]:
+        """What finds memory among all that a call has made."""
+        return operator.itemgetter(source.number - len(self.given) - (self.seed is not None))
+
+    def finish(self, results: Sequence[Any]) -> Callable[[list[Any]], Any]:
+        """What turns all that was made into the results."""
+        first = len(self.given) + (self.seed is not None)
+        places = [r.source.number - first if isinstance(r, View) else r for r in results]
+        if all(isinstance(p, int) for p in places) and type(self.library).hand_over is Library.hand_over:
+            return operator.itemgetter(*places)
+        given = 0 if self.target is not None else None  # the caller's own, which is nobody's to hand over
+        getters = [p if callable(p) else operator.itemgetter(p) if p == given else functools.partial(_handed, self.library, p) for p in places]
+        return getters[0] if len(getters) == 1 else lambda made: tuple(get(made) for get in getters)
+
+
+def _handed(library: Library, place: int, made: list[Any]) -> Any:
+    return library.hand_over(made[place])
 
 
 def fake_axis(outputs: int) -> Axis:

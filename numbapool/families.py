@@ -1,21 +1,25 @@
-"""The families of formulas: which kernels a call runs, and on what.  Each has `forward(call, out, return_indices)` -> (y, indices)
-and `backward(call, grad, indices)` -> grad_x, or a tuple of gradients."""
+"""The families of formulas: which kernels a call runs, and on what.
+
+Each has `forward(call, indexed)` and `backward(call, grad, index)`, which prepare a call: they add its memory and its stages,
+and return its results, each a view or a function of the list of all that a call makes.
+"""
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from . import arrays, kernels
-from . import random as generator
 from .call import Call, Five, View
+from .libraries import from_numpy_array
 from .loops import layout as at
+from .loops.cpu.order import INSERTION, MOST_TAPS
 from .numeric import real_name
 from .parameters import Parameter
 from .plan import dense
-
-SHORT = 32  # up to so many elements, insertion is quicker than merging
-
+from .prepared import Source, Stage
 
 # ---------------------------------------------------------------- parameters that vary with the output
 
@@ -56,12 +60,12 @@ def representable(call: Call, p: Parameter) -> float:
     return value
 
 
-def gathered(call: Call, contributions: np.ndarray, p: Parameter, value: np.ndarray) -> Any:
+def gathered(call: Call, contributions: Source, p: Parameter, value: np.ndarray) -> Callable[[list[Any]], Any]:
     """The gradient of an array parameter: the contributions of all outputs, summed where it was broadcast."""
     axes = tuple(i for i in range(5) if value.shape[i] == 1)
     shape = np.asarray(arrays.values(call.own[p.name], p.name)).shape
-    total = contributions.sum(axis=axes, dtype=np.float64).reshape(shape)
-    return call.library.from_numpy(total, real_name(call.dtype))
+    library, dtype, find = call.library, real_name(call.dtype), call.memory(contributions)
+    return lambda made: library.from_numpy(find(made).sum(axis=axes, dtype=np.float64).reshape(shape), dtype)
 
 
 # ---------------------------------------------------------------- fold
@@ -70,55 +74,67 @@ class Fold:
     """y folds the window; its backward pass recomputes the fold."""
 
     @staticmethod
-    def operands(call: Call, backward: bool) -> tuple[dict[int, Any], dict[int, int], list[Any], list[Any], tuple]:
+    def operands(call: Call, backward: bool) -> tuple[dict[int, Any], dict[int, Any], list[Any], list[Any], tuple]:
         """Distances and addresses of what a fold reads, its numbers, array parameters and options."""
         distances: dict[int, Any] = {at.X: call.x}
-        addresses = {at.X: call.x.array.address}
+        addresses: dict[int, Any] = {at.X: call.x}
         numbers, parrays, options = [], [], []
         for p in call.formula.parameters if hasattr(call.formula, "parameters") else ():
-            if p.name not in call.own:
+            if p.kind == "logit":
+                distances[at.LOGIT] = addresses[at.LOGIT] = call.argument(1, p.name, call.x.dims, (call.dtype,))
+            elif p.name not in call.own:
                 continue
-            if p.kind in ("number", "positive"):
+            elif p.kind in ("number", "positive"):
                 numbers.append(representable(call, p))
             elif p.kind == "array":
                 value, strides = spread(call, p)
                 k = len(parrays)
-                distances[at.PARAM + k], addresses[at.PARAM + k] = strides, value.ctypes.data
+                distances[at.PARAM + k], addresses[at.PARAM + k] = strides, call.constant(value)
                 parrays.append((p, value))
-            elif p.kind == "logit":
-                logit = call.given(call.own[p.name], p.name, call.x.dims, (call.dtype,))
-                distances[at.LOGIT], addresses[at.LOGIT] = logit, logit.array.address
             elif p.kind == "option" and backward:
                 options += sorted(p.choices[call.own[p.name]].items())
         if hasattr(call.formula, "variant"):
             options += sorted(call.formula.variant(call.own).items())
-        keep = np.array(numbers + [0.0])
-        addresses[at.NUMBERS] = keep.ctypes.data
-        call.keep.append(keep)
+        addresses[at.NUMBERS] = call.constant(np.array(numbers + [0.0]))
         return distances, addresses, numbers, parrays, tuple(options)
 
-    def forward(self, call: Call, out: Any, return_indices: bool) -> tuple[Any, Any]:
+    def forward(self, call: Call, indexed: bool) -> list[Any]:
         """y."""
         distances, addresses, numbers, parrays, options = self.operands(call, False)
-        y = call.output(out)
-        kernel = kernels.fold_kernel(call.formula, False, call.dtype, len(numbers), len(parrays), options)
-        call.launch(kernel, call.plan({**distances, at.Y: y}), False, {**addresses, at.Y: y.array.address})
-        return call.give(y), None
+        distances[at.Y] = addresses[at.Y] = y = call.output()
+        self.launch(call, False, distances, addresses, (call.dtype, len(numbers), len(parrays)), options)
+        return [y]
 
-    def backward(self, call: Call, grad: View, indices: Any) -> Any:
+    def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """The gradients of x, of the logits, and of a learnable parameter."""
         distances, addresses, numbers, parrays, options = self.operands(call, True)
         results = [call.empty(call.x.dims, call.dtype) for _ in range(getattr(call.formula, "elements", 1))]
-        targets = dict(zip((at.GRAD_X, at.GRAD_LOGIT), (r.array.address for r in results), strict=False))
+        addresses |= dict(zip((at.GRAD_X, at.GRAD_LOGIT), results, strict=False))
         learns = [(p, value) for p, value in parrays if p.learnable]
-        turned = np.zeros(call.out_dims if learns else 0, real_name(call.dtype))
         if learns:
-            distances[at.GRAD_PARAM], targets[at.GRAD_PARAM] = dense(call.out_dims, False), turned.ctypes.data
-        kernel = kernels.fold_kernel(call.formula, True, call.dtype, len(numbers), len(parrays), options)
-        made = call.plan({**distances, at.Y: grad}, True, len(results))
-        call.launch(kernel, made, True, {**addresses, **targets, at.Y: grad.array.address})
-        gradients = [call.give(r) for r in results] + [gathered(call, turned, p, value) for p, value in learns]
-        return gradients[0] if len(gradients) == 1 else tuple(gradients)
+            distances[at.GRAD_PARAM], addresses[at.GRAD_PARAM] = dense(call.out_dims, False), call.zeros(call.out_dims, real_name(call.dtype))
+        distances[at.Y] = addresses[at.Y] = grad
+        self.launch(call, True, distances, addresses, (call.dtype, len(numbers), len(parrays)), options, len(results))
+        return results + [gathered(call, addresses[at.GRAD_PARAM], p, value) for p, value in learns]
+
+    @staticmethod
+    def launch(call: Call, backward: bool, distances: dict[int, Any], addresses: dict[int, Any], kind: tuple, options: tuple,
+               planes: int = 1) -> None:
+        """The kernel of one pass, where one suits the windows, and for what that leaves, or for all, the general one."""
+        signature = (call.formula, backward, *kind)
+        plain_sum = not getattr(call.formula, "recompute", True)
+
+        def general() -> Stage:
+            made = call.plan(distances, backward, planes)
+            return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
+
+        shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward)
+        if shape == "quad" or (shape == "nine" and plain_sum):
+            kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
+        else:
+            made, borrowed = call.sweep(distances, kernels.lifts(*signature[:2], *kind[1:]), backward, borrow=plain_sum)
+            kernel = kernels.sweep_kernel(*signature, options, borrowed) if made else None
+        call.stages.append(general() if made is None else call.stage(kernel, made, backward, addresses, general))
 
 
 # ---------------------------------------------------------------- select and draw
@@ -128,46 +144,65 @@ class Select:
 
     def kernel(self, call: Call, indexed: bool) -> Any:
         """The forward kernel."""
-        return kernels.select_kernel(call.formula, call.dtype, indexed)
+        return kernels.select_kernel(call.formula, call.dtype, indexed, self.wide(call))
 
-    def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, int]]:
+    @staticmethod
+    def wide(call: Call) -> bool:
+        """Whether positions in a plane need more than 32 bits."""
+        return prod(call.x.dims[2:]) >= 1 << 31
+
+    def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, Any]]:
         """Distances and addresses of what is read besides x."""
         return {}, {}
 
-    def run(self, call: Call, out: Any, indexed: bool) -> tuple[View, View | None]:
-        """The views of y and of the indices."""
+    def launch(self, call: Call, indexed: bool) -> list[View]:
+        """The views of y and, if they are wanted, of the indices."""
         distances, addresses = self.reads(call)
-        y, index = call.output(out), call.empty(call.out_dims, "int64") if indexed else None
-        distances |= {at.X: call.x, at.Y: y} | ({at.INDEX: index} if index else {})
-        addresses |= {at.X: call.x.array.address, at.Y: y.array.address} | ({at.INDEX: index.array.address} if index else {})
-        call.launch(self.kernel(call, indexed), call.plan(distances), False, addresses)
-        return y, index
+        results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
+        distances |= {at.X: call.x, **results}
+        addresses |= {at.X: call.x, **results}
+        kernel, made = self.direct(call, distances) if not indexed and call.formula.family == "select" else (None, None)
+        if made is None:
+            kernel, made = self.kernel(call, indexed), call.plan(distances)
+        call.launch(kernel, made, False, addresses)
+        return list(results.values())
 
-    def forward(self, call: Call, out: Any, return_indices: bool) -> tuple[Any, Any]:
+    @staticmethod
+    def direct(call: Call, distances: dict[int, Any]) -> tuple[Any, Any]:
+        """The kernel of one pass and its plan, where one suits the windows."""
+        shape, made = call.small(distances)
+        if shape:
+            return kernels.direct_kernel(call.formula, False, call.dtype, 0, 0, (), shape, call.lanes), made
+        made, borrowed = call.sweep(distances, (1, 0), borrow=True)
+        return kernels.choose_kernel(call.formula, call.dtype, borrowed), made
+
+    def forward(self, call: Call, indexed: bool) -> list[Any]:
         """y and the indices."""
-        y, index = self.run(call, out, return_indices)
-        return call.give(y), call.give(index) if index else None
+        return self.launch(call, indexed)
 
-    def backward(self, call: Call, grad: View, indices: Any) -> Any:
+    def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """grad_x: every g goes to the element its index names."""
-        index = self.run(call, None, True)[1] if indices is None else call.indices(indices)
-        assert index is not None
-        return scatter(call, grad, index, "add")
+        return [self.again(call, grad) if index is None else scatter(call, grad, index, "add")]
+
+    def again(self, call: Call, grad: View) -> View:
+        """grad_x, with the elements chosen again; of integers, whose gradient is of another dtype, by their indices."""
+        if call.given[grad.source.number].dtype != call.dtype:
+            return scatter(call, grad, self.launch(call, True)[1], "add")
+        result = call.empty(call.x.dims, call.dtype)
+        operands = {at.X: call.x, at.Y: grad}
+        call.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call)), call.plan(operands, True), True,
+                    {**operands, at.GRAD_X: result})
+        return result
 
 
-def scatter(call: Call, values: View, index: View, merge: str, out: Any = None) -> Any:
+def scatter(call: Call, values: View, index: View, merge: str) -> View:
     """A plane-shaped result that is 0 but where indices put values."""
-    call.dtype = values.array.dtype
+    call.dtype = call.given[values.source.number].dtype
     result = call.empty(call.x.dims, call.dtype)
-    given = None
-    if out is not None:
-        given = arrays.writable(out, result.array.shape, call.dtype, f"{call.where}: out", [a for a in call.keep if isinstance(a, arrays.Array)])
-    made = call.plan({at.Y: values, at.INDEX: index}, True)
-    call.launch(kernels.index_kernel("scatter_index", call.dtype, merge), made, True,
-                {at.Y: values.array.address, at.INDEX: index.array.address, at.GRAD_X: result.array.address})
-    if given is not None:  # its strides may be any, a plane's must be dense: copied
-        arrays.view(given, writable=True)[...] = arrays.view(result.array)
-    return call.give(result)
+    operands = {at.Y: values, at.INDEX: index}
+    call.launch(kernels.index_kernel("scatter_index", call.dtype, merge), call.plan(operands, True), True, {**operands, at.GRAD_X: result},
+                indexed=True)
+    return result
 
 
 class Draw(Select):
@@ -177,25 +212,28 @@ class Draw(Select):
         """The forward kernel."""
         return kernels.draw_kernel(call.formula, call.dtype, indexed)
 
-    def backward(self, call: Call, grad: View, indices: Any) -> Any:
+    def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """grad_x of the very draw of the forward pass."""
-        if indices is None and call.own.get("samples") is None and call.own.get("seed") is None:
+        if index is None and call.own.get("samples") is None and call.own.get("seed") is None:
             raise ValueError(f"{call.where}: pass the indices, the samples or the seed of the forward pass")
-        return super().backward(call, grad, indices)
+        return super().backward(call, grad, index)
 
-    def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, int]]:
+    def again(self, call: Call, grad: View) -> View:
+        """grad_x of the draw, made again."""
+        return scatter(call, grad, self.launch(call, True)[1], "add")
+
+    def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, Any]]:
         """The samples, or the seed and the position that each output counts as."""
         if call.own.get("samples") is None:
-            seed = generator.key(call.own.get("seed"), call.where)
-            return {at.POSITION: dense(call.out_dims, False)}, {at.SEED: seed}
+            return {at.POSITION: dense(call.out_dims, False)}, {at.SEED: call.draws()}
         given = arrays.values(call.own["samples"], f"{call.where}: samples")
         if given.shape != call.shape(call.out_dims):
             raise ValueError(f"{call.where}: samples must have shape {call.shape(call.out_dims)}, got {given.shape}")
         if given.size and not ((given >= 0) & (given < 1)).all():
             raise ValueError(f"{call.where}: samples must lie in [0, 1)")
-        samples = call.view(arrays.borrow(np.ascontiguousarray(given, real_name(call.dtype)), call.where), "samples")
-        call.keep.append(samples.array)
-        return {at.PARAM: samples}, {at.PARAM: samples.array.address}
+        samples = np.array(given, real_name(call.dtype), order="C")
+        strides = from_numpy_array(samples, call.where).strides
+        return {at.PARAM: call.view(Source(-1), samples.shape, strides, "samples").strides}, {at.PARAM: call.constant(samples)}
 
 
 # ---------------------------------------------------------------- order
@@ -204,9 +242,9 @@ class Order:
     """y weighs the elements by their rank; the formula is the weights for a number of elements."""
 
     @staticmethod
-    def setup(call: Call) -> tuple[np.ndarray, np.ndarray, list[int], tuple, bool]:
-        """The parameter, the weights (channel, row, rank), the counts that have rows, and the plan's fields."""
-        given = call.formula.weights_of(call.own, call.where, call.out_dims[1])
+    def setup(call: Call) -> tuple[np.ndarray, np.ndarray, list[int], tuple, tuple[bool, bool]]:
+        """The parameter, the weights (channel, row, rank), the counts that have rows, the plan's fields, whether windows are small."""
+        given = call.formula.weights_of(call.own, call.where, call.out_dims[1]).copy()  # kept for other calls: the caller may change his
         d, h, w = (np.unique(a.count) for a in call.axes)
         counts = sorted(set(np.multiply.outer(np.multiply.outer(d, h), w).ravel().tolist()))
         row = np.zeros(counts[-1] + 1, np.int64)
@@ -217,42 +255,44 @@ class Order:
         for i, t in enumerate(tables):
             weights[:, i, :t.shape[1]] = t
         extra = ((at.RANKS, ranks), (at.RANK_ROW, row), (at.RANK_CHANNEL, 0 if given.shape[0] == 1 else len(counts) * ranks))
-        return given, weights, counts, extra, counts[-1] <= SHORT
+        return given, weights, counts, extra, (counts[-1] <= MOST_TAPS, counts[-1] <= INSERTION)
 
-    def forward(self, call: Call, out: Any, return_indices: bool) -> tuple[Any, Any]:
+    def forward(self, call: Call, indexed: bool) -> list[Any]:
         """y."""
-        _, weights, _, extra, short = self.setup(call)
-        y = call.output(out)
+        _, weights, _, extra, size = self.setup(call)
+        y = call.output()
         made = call.plan({at.X: call.x, at.Y: y}, sort=True, extra=extra)
-        call.launch(kernels.order_kernel(False, call.dtype, short, False), made, False,
-                    {at.X: call.x.array.address, at.Y: y.array.address, at.WEIGHTS: weights.ctypes.data})
-        return call.give(y), None
+        call.launch(kernels.order_kernel(False, call.dtype, *size, False), made, False,
+                    {at.X: call.x, at.Y: y, at.WEIGHTS: call.constant(weights)})
+        return [y]
 
-    def backward(self, call: Call, grad: View, indices: Any) -> Any:
+    def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """The gradients of x and of the weights."""
-        given, weights, counts, extra, short = self.setup(call)
+        given, weights, counts, extra, size = self.setup(call)
         result = call.empty(call.x.dims, call.dtype)
         learns = hasattr(call.formula, "rank_gradient")
         n, c = call.out_dims[:2]
         rows, ranks = weights.shape[1:]
-        sums = np.zeros((n, c, rows, ranks) if learns else 0, np.float64)
+        sums = call.zeros((n, c, rows, ranks) if learns else (0,), "float64")
         own = (c * rows * ranks, rows * ranks, 0, 0, 0)
         made = call.plan({at.X: call.x, at.Y: grad, at.GRAD_PARAM: own}, True, sort=True, extra=extra)
-        call.launch(kernels.order_kernel(True, call.dtype, short, learns), made, True,
-                    {at.X: call.x.array.address, at.Y: grad.array.address, at.GRAD_X: result.array.address,
-                     at.WEIGHTS: weights.ctypes.data, at.GRAD_WEIGHTS: sums.ctypes.data})
-        if not learns:
-            return call.give(result)
-        return call.give(result), self.weight_gradient(call, given, sums.sum(0), counts)
+        call.launch(kernels.order_kernel(True, call.dtype, *size, learns), made, True,
+                    {at.X: call.x, at.Y: grad, at.GRAD_X: result, at.WEIGHTS: call.constant(weights), at.GRAD_WEIGHTS: sums})
+        return [result, self.weight_gradient(call, given, sums, counts)] if learns else [result]
 
     @staticmethod
-    def weight_gradient(call: Call, given: np.ndarray, sums: np.ndarray, counts: list[int]) -> Any:
+    def weight_gradient(call: Call, given: np.ndarray, sums: Source, counts: list[int]) -> Callable[[list[Any]], Any]:
         """The gradient of the weights from the sums of g times the element of each rank."""
-        if given.shape[0] == 1:
-            sums = sums.sum(0, keepdims=True)
-        total = sum(call.formula.rank_gradient(given, n, sums[:, i]) for i, n in enumerate(counts))
         shape = np.asarray(arrays.values(call.own["weight"], call.where)).shape
-        return call.library.from_numpy(np.reshape(total, shape), real_name(call.dtype))
+        formula, library, dtype, find = call.formula, call.library, real_name(call.dtype), call.memory(sums)
+
+        def gradient(made: list[Any]) -> Any:
+            total = find(made).sum(0)
+            if given.shape[0] == 1:
+                total = total.sum(0, keepdims=True)
+            parts = sum(formula.rank_gradient(given, n, total[:, i]) for i, n in enumerate(counts))
+            return library.from_numpy(np.reshape(parts, shape), dtype)
+        return gradient
 
 
 FAMILIES = {"fold": Fold(), "select": Select(), "draw": Draw(), "order": Order()}

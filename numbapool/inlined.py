@@ -5,11 +5,45 @@ For functions that only exist inlined, the last of these is the one that counts;
 """
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from llvmlite.binding import Linkage
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
+
+
+class _Codegen:
+    """Numba's code generator, for functions without machine code: their environment has no place in memory."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """There is none."""
+
+
+class _NoCode(JITCodeLibrary):
+    """The LLVM module of an inlined function, which is linked into others; machine code of its own, a tenth of the time, is not made."""
+
+    @property
+    def codegen(self) -> Any:
+        """The code generator."""
+        return _Codegen(self._codegen)
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """None."""
+        self._ensure_finalized()
+        return 0
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -17,24 +51,84 @@ class _Lowering(NativeLowering):
     """Numba's lowering, into a library that is not optimised."""
 
     _name = "numbapool_lowering_of_inlined_functions"
+    runs = False
 
     def run_pass(self, state: Any) -> bool:
-        """Make the library as Numba would, and replace its optimiser by nothing."""
+        """Make the library as Numba would, with another optimiser."""
         if state.library is None:
             state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
             state.library.enable_object_caching()
         if hasattr(state.library, "_optimize_final_module"):
-            state.library._optimize_final_module = lambda: None
+            state.library._optimize_final_module = functools.partial(self.optimise, state.library)
+            if not self.runs and type(state.library) is JITCodeLibrary:
+                state.library.__class__ = _NoCode
         return super().run_pass(state)
+
+    @staticmethod
+    def optimise(library: Any) -> None:
+        """Not at all."""
+
+
+class _Once(Lower):
+    """Lower to a function that stays one."""
+
+    def lower_normal_function(self, fndesc: Any) -> None:
+        """Lower, and forbid LLVM to copy the body to each call."""
+        super().lower_normal_function(fndesc)
+        self.function.attributes.add("noinline")
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LoweringOnce(_Lowering):
+    """The same for functions that are called."""
+
+    _name = "numbapool_lowering_of_called_functions"
+
+    @property
+    def lowering_class(self) -> type:
+        """What lowers."""
+        return _Once
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LoweringKernel(_Lowering):
+    """The same for kernels, which are optimised: once, where Numba does it twice (for the sake of reference counts, which they have none of)."""
+
+    _name = "numbapool_lowering_of_kernels"
+    runs = True
+
+    @staticmethod
+    def optimise(library: Any) -> None:
+        """Keep what is called inside: else the first, unoptimised, copy of a function in the process would be linked."""
+        module = library._final_module
+        for function in module.functions:
+            if function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        manager, builder = library._codegen._module_pass_manager()
+        manager.run(module, builder)
 
 
 class Inlined(CompilerBase):
-    """Numba's usual pipeline with that lowering."""
+    """Numba's usual pipeline for functions that are inlined wherever they are used."""
+
+    lowering: Any = _Lowering
 
     def define_pipelines(self) -> list[Any]:
         """The passes."""
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        pipeline.passes = [(_Lowering, text) if step is NativeLowering else (step, text) for step, text in pipeline.passes]
+        pipeline.passes = [(self.lowering, text) if step is NativeLowering else (step, text) for step, text in pipeline.passes]
         pipeline._finalized = False
         pipeline.finalize()
         return [pipeline]
+
+
+class Called(Inlined):
+    """For the loops over rows of a sweep, which many places share: called, and so compiled once a kernel and not once a place."""
+
+    lowering = _LoweringOnce
+
+
+class Kernel(Inlined):
+    """For kernels."""
+
+    lowering = _LoweringKernel

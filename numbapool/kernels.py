@@ -6,11 +6,15 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         the accumulators are sums: those of two parts of a window add up to those of the whole;
         optionally a first pass over the window, first_start() -> ref, first_step(ref, x, *p), first_stop(ref), and
         first_join(ref, ref) of two parts of a window (default: the larger);
-        backward: keep(acc, ref, n, *p) -> what slope needs (default: y), slope(x, kept, ref, n, *p) -> dy/dx;
+        backward: dy/dx is a product of what a window hands out, terms(acc, ref, n, *p) -> one or two numbers, and what an element
+        makes of them, spread(x, step(start(), x, ref, *p), terms, ref, *p) -> dy/dx, linear in the terms: those of all windows over x are
+        summed (times their g) before;
         with a learnable parameter param_slope(acc, ref, n, *p) -> dy/dp, and start_backward/step_backward where that needs
-        more accumulators.  With `elements = 2` x is followed by the element's logit, and slope returns two numbers.
-        `recompute = False`: slope needs nothing of the window.
-select  better(v, best) -> bool
+        more accumulators.  With `elements = 2` x is followed by the element's logit, and spread returns two numbers.
+        `recompute = False`: terms and spread need nothing of the elements.
+        `common`: a reference for all windows in place of a first pass, for windows of which safe(acc, *p) says that it suits them (default:
+        always); lift(x, *p) in place of step(start(), x, common, *p) where an element may be out of its reach: NaN there.
+select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 draw    chance(v) -> the weight of an element
 order   weights on the host, see loops/cpu/order.py
 """
@@ -23,35 +27,27 @@ from typing import Any
 
 import numpy as np
 
-from . import numeric
-from .loops.cpu import draw, fold, order, rows, select
+from . import memory, numeric
+from .loops.cpu import direct, draw, fold, order, rows, select, sweep
+from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
 
 
 def _arities(names: dict[str, Any], parameters: int) -> tuple[int, int]:
-    """How many accumulators a fold has, and how many numbers its slope needs: seen by running it once in plain Python."""
+    """How many accumulators a fold has, and how many terms its gradient: seen by running it once in plain Python."""
     one, p = np.float64(1), [np.float64(2)] * parameters
     elements = [one] * names.get("elements", 1)
     with np.errstate(all="ignore"):
         acc = names["step"](names["start"](), *elements, one, *p)
-        kept = names["keep"](acc, one, one, *p) if "keep" in names else (one,)
-    return len(acc), len(kept)
-
-
-def _keep_y(acc, ref, n, *p):
-    """What a slope needs by default: the window's y."""
-    return (stop(acc, ref, n, *p),)  # noqa: F821
+        return len(acc), len(names["terms"](acc, one, one, *p))
 
 
 @functools.cache
 def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int,
                 options: tuple[tuple[str, str], ...] = ()) -> Callable[..., None]:
     """Forward or backward of a fold with so many number and array parameters; options name functions to put in place."""
-    names = plain(formula)
-    names |= {role: names[function] for role, function in options}
-    if backward and "start_backward" in names:
-        names |= dict(start=names["start_backward"], step=names["step_backward"])
+    names = _names(formula, backward, options)
     accumulators, kept = _arities(names, numbers + arrays)
     two = names.get("elements", 1) == 2
     f = vars(fold)
@@ -64,12 +60,50 @@ def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: 
         call_slope=fold.slope_two if two else fold.slope_one,
         tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,
         open_plane2=rows.open_plane if two else fold.no_open, close_plane2=rows.close_plane if two else fold.no_close)
-    defaults = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same, first_join=numeric.larger, keep=_keep_y,
+    defaults = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same, first_join=numeric.larger,
                     param_slope=fold.no_first_step)
     names = {**defaults, **names}
-    used = ("start", "step", "stop", "keep", "slope", "param_slope", "first_start", "first_step", "first_stop", "first_join")
+    used = ("start", "step", "stop", "terms", "spread", "param_slope", "first_start", "first_step", "first_stop", "first_join")
     return stamp("fold_backward" if backward else "fold_forward", [fold, formula], dtype,
                  bound | {k: names[k] for k in (*used, *(role for role, _ in options))})
+
+
+def _names(formula: types.ModuleType, backward: bool, options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """The functions of a fold's formula for a direction, with its options in place."""
+    names = plain(formula)
+    names |= {role: names[function] for role, function in options}
+    if backward and "start_backward" in names:
+        names |= dict(start=names["start_backward"], step=names["step_backward"])
+    return names
+
+
+def lifts(formula: types.ModuleType, backward: bool, numbers: int, arrays: int) -> tuple[int, int]:
+    """How many components the rows of a fold's sweep have, and how many its rows of terms."""
+    return _arities(_names(formula, backward, ()), numbers + arrays)
+
+
+@functools.cache
+def sweep_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int,
+                 options: tuple[tuple[str, str], ...] = (), straight: bool = False) -> Callable[..., None]:
+    """Forward or backward of a fold, in rows that windows share; straight: x lies in memory as rows of cells do."""
+    names = _names(formula, backward, options)
+    accumulators, terms = _arities(names, numbers + arrays)
+    two, recompute = names.get("elements", 1) == 2, names.get("recompute", True)
+    s, f = vars(sweep), vars(fold)
+    plain_sum = not recompute
+    lift = names.get("lift", sweep.as_it_is if plain_sum else sweep.lift_both if two else sweep.lift_from_start)
+    bound = dict(
+        ACCUMULATORS=accumulators, TERMS=terms, PARAMETERS=arrays, RECOMPUTE=recompute, LEARNS="param_slope" in names, BLOCKED=True,
+        BORROW=plain_sum and straight and dtype not in HALVES, REFERENCE=np.dtype(numeric.real_name(dtype)).type(names["common"]),
+        empty=sweep.nothing, safe=names.get("safe", sweep.always), finish=names["stop"], lift=lift,
+        get_cell=s[f"cell{accumulators}"], lifted_cell=s[f"stored{accumulators}"], set_cell=s[f"set_cell{accumulators}"],
+        sum_cell=s[f"cell{terms}"], scale_cell=s[f"scale_cell{terms}"],
+        numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"], param_slope=names.get("param_slope", fold.no_first_step),
+        lift_run=sweep.lift_two if two else sweep.lift_one, fetch_logit=sweep.fetch_second if two else sweep.no_logit,
+        flat_logits=sweep.flat_second if two else sweep.no_logits, give=sweep.give_sums if plain_sum else sweep.give_two if two else sweep.give_one,
+        open_second=sweep.open_logits if two else sweep.open_none, store_second=sweep.store_logits if two else sweep.store_none)
+    return stamp("sweep_backward" if backward else "sweep_forward", [sweep, formula], dtype,
+                 bound | {k: names[k] for k in ("start", "step", "terms", "spread", *(role for role, _ in options))})
 
 
 def _tap(dtype: str) -> Callable[..., Any]:
@@ -77,9 +111,58 @@ def _tap(dtype: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool) -> Callable[..., None]:
+def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bool) -> Callable[..., None]:
     """Forward of a selecting pooling, with or without the indices."""
-    return stamp("select_forward", [select, formula], dtype, dict(INDEXED=indexed))
+    return stamp("select_forward", [select, formula], dtype, dict(INDEXED=indexed, **_places(wide)))
+
+
+@functools.cache
+def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool) -> Callable[..., None]:
+    """Backward of a selecting pooling that finds the elements again."""
+    return stamp("select_backward", [select, formula], dtype, _places(wide))
+
+
+def _places(wide: bool) -> dict[str, Any]:
+    """Positions in a plane as the loops keep them: 32 bits but for planes of 2^31 elements, at twice the speed."""
+    return dict(place=np.int64 if wide else np.int32, places=memory.stack("int64" if wide else "int32", LANES))
+
+
+@functools.cache
+def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int, options: tuple[tuple[str, str], ...],
+                  shape: str, channel: bool) -> Callable[..., None]:
+    """Forward or backward of small windows in one pass; shape: "quad" or "nine"; channel: the lanes are channels."""
+    names, two = plain(formula), getattr(formula, "elements", 1) == 2
+    s, t, f = vars(sweep), vars(direct), vars(fold)
+    bound = dict(HALF_ROW=CELLS // 2, PARAMETERS=arrays, CHANNEL=channel, numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"],
+                 logit_spot=direct.logit_at if two else direct.nowhere, lift_at=direct.lift_x_and_logit if two else direct.lift_x,
+                 lift_cell=direct.lift_cell_x_and_logit if two else direct.lift_cell_x, part_logits=direct.part_row if two else direct.part_nothing,
+                 PLAIN=formula.family == "select" or not getattr(formula, "recompute", True))
+    if formula.family == "select":
+        bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
+                      lift=sweep.as_it_is, finish=sweep.only, safe=sweep.always, get_cell=sweep.cell1, set_lane=direct.set_lane1)
+    else:
+        names = _names(formula, backward, options)
+        accumulators, terms = _arities(names, numbers + arrays)
+        lift = sweep.as_it_is if not names.get("recompute", True) else sweep.lift_both if two else sweep.lift_from_start
+        bound |= dict(
+            REFERENCE=np.dtype(numeric.real_name(dtype)).type(names["common"]), join=sweep.join, join_all=f[f"plus{accumulators}"],
+            empty=sweep.nothing, lift=names.get("lift", lift), finish=names["stop"], safe=names.get("safe", sweep.always),
+            get_cell=s[f"cell{accumulators}"], set_lane=t[f"set_lane{accumulators}"], times=t[f"times{terms}"], zero=direct.zero_two if two else
+            direct.zero_one, spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"],
+            put_row=t[f"put_row{2 if two else 1}"])
+        bound |= {k: names[k] for k in ("start", "step", "terms", "spread", *(role for role, _ in options))}
+    return stamp(f"{shape}_{'backward' if backward else 'forward'}", [direct, formula], dtype, bound)
+
+
+@functools.cache
+def choose_kernel(formula: types.ModuleType, dtype: str, straight: bool) -> Callable[..., None]:
+    """Forward of a selecting pooling without indices, in rows that windows share."""
+    bound = dict(
+        ACCUMULATORS=1, PARAMETERS=0, BLOCKED=False, BORROW=straight and dtype not in HALVES, REFERENCE=np.dtype(numeric.real_name(dtype)).type(0),
+        join=sweep.picked, empty=vars(formula)["worst"], safe=sweep.always, finish=sweep.only, lift=sweep.as_it_is, get_cell=sweep.cell1,
+        set_cell=sweep.set_cell1, numbers=fold.numbers0, lane_params=sweep.cell0, lift_run=sweep.lift_one, fetch_logit=sweep.no_logit,
+        flat_logits=sweep.no_logits)
+    return stamp("sweep_forward", [sweep, formula], dtype, bound)
 
 
 @functools.cache
@@ -91,11 +174,13 @@ def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., Non
 @functools.cache
 def draw_kernel(formula: types.ModuleType, dtype: str, indexed: bool) -> Callable[..., None]:
     """Forward of a drawing pooling, with or without the indices."""
-    return stamp("draw_forward", [draw, formula], dtype, dict(INDEXED=indexed))
+    bound = dict(INDEXED=indexed, MOST_TAPS=order.MOST_TAPS, tap_lanes=memory.stack(numeric.real_name(dtype), order.MOST_TAPS * LANES))
+    return stamp("draw_forward", [draw, formula], dtype, bound)
 
 
 @functools.cache
-def order_kernel(backward: bool, dtype: str, short: bool, learns: bool) -> Callable[..., None]:
-    """Forward or backward of a pooling by rank; short: windows are small enough for insertion."""
-    return stamp("order_backward" if backward else "order_forward", [order], dtype,
-                 dict(SHORT=short, LEARNS=learns))
+def order_kernel(backward: bool, dtype: str, few: bool, short: bool, learns: bool) -> Callable[..., None]:
+    """Forward or backward of a pooling by rank; few: windows are sorted side by side; short: small enough for insertion."""
+    bound = dict(SHORT=short, FEW=few, LEARNS=learns, tap_lanes=memory.stack(numeric.real_name(dtype), order.MOST_TAPS * LANES),
+                 sum_lanes=memory.stack("float64", order.MOST_TAPS * LANES))
+    return stamp("order_backward" if backward else "order_forward", [order], dtype, bound)

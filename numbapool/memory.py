@@ -18,6 +18,7 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+CELLS = 2048  # cells of a row that a sweep works on: 8 KB of float32
 LANES = 128  # windows that are computed side by side: scratch of a lane fits the first-level cache with room to spare
 
 
@@ -43,7 +44,9 @@ def _plain_stack(dtype: Any, size: int) -> Callable[[], np.ndarray]:
     return lambda: np.zeros(size, dtype)
 
 
-def _plain_shift(p: PlainMemory, i: int) -> PlainMemory:
+def _plain_shift(p: PlainMemory | np.ndarray, i: int) -> PlainMemory | np.ndarray:
+    if isinstance(p, np.ndarray):
+        return p[int(i):]
     return PlainMemory(p.address + int(i) * p.dtype.itemsize, p.dtype)
 
 

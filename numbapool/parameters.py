@@ -78,7 +78,7 @@ def number(value: Any, where: str, positive: bool = False) -> float:
     if isinstance(value, bool | np.bool_ | str | bytes) or value is None:
         raise TypeError(f"{where} must be a number, got {value!r}")
     try:
-        value = float(value)
+        value = float(value) + 0.0  # -0.0 counts as 0.0: equal numbers are one remembered call
     except OverflowError:
         value = math.inf
     except (TypeError, ValueError):

@@ -63,6 +63,44 @@ def _record(strides: Strides, channel_lanes: bool, width: int) -> list[int]:
     return [n, c * width, d, h, w, c] if channel_lanes else [n, c, d, h, w, w]
 
 
+class Buffer:
+    """The integers of a plan as they grow: the header, then one table after the other."""
+
+    def __init__(self, dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], channel_lanes: bool, width: int) -> None:
+        self.head = np.zeros(at.RECORDS + at.RECORD * at.OPERANDS, np.int64)
+        self.tables, self.end = [self.head], self.head.size
+        batch, channels, *size = dims
+        self.width, self.channel_lanes = min(width, channels) if channel_lanes else 0, channel_lanes
+        groups = -(-channels // self.width) if self.width else channels
+        outputs = [a.count.size for a in axes]
+        self.head[:at.OW + 1] = batch, groups, self.width, channels, *size, *outputs
+        self.head[at.CHANNEL_LANES] = channel_lanes
+        for i, axis in enumerate(axes):
+            self.head[at.D_STEP + i] = axis.step
+            self.place(at.D_FIRST + i, axis.first)
+            self.head[at.D_PLANE + i] = axis.count.size if axis.first.ndim == 2 else 0
+        for i in range(2):
+            self.place(at.D_COUNT + i, axes[i].count)
+            self.place(at.D_SHARE + i, axes[i].share)
+        self.planes = batch * groups
+        self.taps = batch * channels * prod(int(a.count.sum()) for a in axes)
+
+    def place(self, field: int, table: np.ndarray) -> None:
+        """Append a table, and write where it begins."""
+        self.head[field] = self.end
+        self.tables.append(np.ravel(table))
+        self.end += table.size
+
+    def plan(self, records: dict[int, Any], work: int, rows: int, planes: int) -> Plan:
+        """The plan, with the distances of every operand."""
+        self.head[at.WORK_SIZE] = work
+        for operand, strides in records.items():
+            r = at.RECORDS + at.RECORD * operand
+            self.head[r:r + at.RECORD] = _record(strides, self.channel_lanes, max(self.width, 1)) if len(strides) == 5 else strides
+        integers = np.concatenate(self.tables)
+        return Plan(integers, integers.ctypes.data, rows, planes, work, self.taps)
+
+
 def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[tuple[int, Strides], ...], channel_lanes: bool,
           width: int = LANES, grad_channels_last: bool | None = None, scratch_planes: int = 0, sort: bool = False,
           extra: tuple[tuple[int, Any], ...] = ()) -> Plan:
@@ -74,33 +112,12 @@ def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[
     planes a slot holds where the gradient is of a half type; sort : whether a slot holds a window's elements for sorting.
     extra : further header fields, a number or a table each.
     """
-    batch, channels, *size = dims
-    width = min(width, channels) if channel_lanes else 0
-    groups = -(-channels // width) if channel_lanes and width else channels
+    buffer = Buffer(dims, axes, channel_lanes, width)
+    head, width, size = buffer.head, buffer.width, dims[2:]
     units = units_of_channels(axes[2], width) if channel_lanes else units_across(axes[2])
-    head = np.zeros(at.RECORDS + at.RECORD * at.OPERANDS, np.int64)
-    tables = [head]
-    end = head.size
-
-    def place(field: int, table: np.ndarray) -> None:
-        nonlocal end
-        head[field] = end
-        tables.append(np.ravel(table))
-        end += table.size
-
-    outputs = [a.count.size for a in axes]
-    head[:at.OW + 1] = batch, groups, width, channels, *size, *outputs
-    for i, axis in enumerate(axes):
-        head[at.D_STEP + i] = axis.step
-        place(at.D_FIRST + i, axis.first)
-        head[at.D_PLANE + i] = axis.count.size if axis.first.ndim == 2 else 0
-    for i in range(2):
-        place(at.D_COUNT + i, axes[i].count)
-        place(at.D_SHARE + i, axes[i].share)
-    place(at.UNIT_TABLE, units)
-    head[at.UNITS], head[at.CHANNEL_LANES] = len(units), channel_lanes
+    buffer.place(at.UNIT_TABLE, units)
+    head[at.UNITS] = len(units)
     records = dict(operands)
-    plane = prod(size)
     work = 0
     if grad_channels_last is not None:
         work = _gradient(head, records, dims, grad_channels_last, channel_lanes, width, scratch_planes)
@@ -108,20 +125,13 @@ def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[
     if sort:
         head[at.SORT_SIZE] = prod(int(a.count.max()) for a in axes)
         work += 32 * int(head[at.SORT_SIZE])
-    work = -(-work // 64) * 64
-    head[at.WORK_SIZE] = work
     for field, value in extra:
         if isinstance(value, np.ndarray):
-            place(field, value)
+            buffer.place(field, value)
         else:
             head[field] = value
-    for operand, strides in records.items():
-        r = at.RECORDS + at.RECORD * operand
-        head[r:r + at.RECORD] = _record(strides, channel_lanes, max(width, 1)) if len(strides) == 5 else strides
-    integers = np.concatenate(tables)
-    taps = batch * channels * prod(int(a.count.sum()) for a in axes)
-    planes = batch * groups
-    return Plan(integers, integers.ctypes.data, planes * outputs[0] * outputs[1] if plane else 0, planes, work, taps)
+    rows = buffer.planes * axes[0].count.size * axes[1].count.size
+    return buffer.plan(records, -(-work // 64) * 64, rows if prod(size) else 0, buffer.planes)
 
 
 cached = remembered(build)

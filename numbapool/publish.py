@@ -50,34 +50,24 @@ class Function:
     @property
     def body(self) -> str:
         """The call of the Operation."""
-        names = {a.name for a in self.arguments}
-        window = "".join(f"{n}, " for n in window_names(self.operation))
-        own = ", ".join(f"{n!r}: {n}" for n in self.operation.parameters if n in names)
-        form_takes = window_names(self.operation)
-        taken = {*form_takes, *self.operation.parameters}
-        passed = [f"{n}={n}" for n in ("channels_last", "out", "indices") if n in names - taken]
-        extras = getattr(self.operation.form, "extras", None)
-        if not self.backward:
-            passed += [f"return_extras={extras}"] if extras else []
-            passed += ["return_indices=return_indices"] if "return_indices" in names and extras != "return_indices" else []
-        first = "grad, x" if self.backward else "x"
-        return f"_operation.{'backward' if self.backward else 'forward'}({first}, ({window}), {{{own}}}, {', '.join(passed)})"
+        way = self.operation.ways[self.backward]
+        passed = [f"({', '.join(way.names)},)", f"({', '.join(f'type({n})' for n in way.names)},)"]
+        passed += [f"others=({', '.join(way.arrays)},)"] * bool(way.arrays)
+        passed += ["seed=seed"] * way.seeded
+        passed += ["indices=indices"] * (self.backward and "indices" in {a.name for a in self.arguments} - {*way.names, *way.arrays})
+        passed += ["out=out"] * (not self.backward)
+        return f"_call({'grad, x' if self.backward else 'x'}, {', '.join(passed)})"
 
     def make(self, module: str) -> Callable[..., Any]:
         """The function itself."""
-        scope = dict(_operation=self.operation, Any=Any, Sequence=Sequence, __name__=module)
+        call = self.operation.backward if self.backward else self.operation.forward
+        scope = dict(_call=call, Any=Any, Sequence=Sequence, __name__=module)
         text = f"def {self.name}({self.signature}) -> Any:\n    return {self.body}\n"
         exec(compile(text, f"<{self.name}>", "exec", dont_inherit=True), scope)  # noqa: S102
         function = scope[self.name]
         from .document import docstring  # which reads what stands here
         function.__doc__ = docstring(self)
         return function
-
-
-def window_names(operation: Operation) -> list[str]:
-    """The names of the window's arguments, in the order in which the form takes them."""
-    positional, keyword = operation.form.arguments(getattr(operation.formula, "defaults", {}))
-    return [name for name, *_ in (*positional, *keyword)]
 
 
 def arguments_of(operation: Operation, backward: bool) -> tuple[Argument, ...]:

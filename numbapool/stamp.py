@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 
-from . import cache, memory, numeric, random
-from .inlined import Inlined
+from . import cache, inlined, memory, numeric, random
+from .inlined import Called, Inlined, Kernel
+from .loops import layout
 from .loops.cpu import rows
 
 # NaN and infinity are part of the contract, so only the flags that keep them: a*b + c may fuse, -0 may become 0
 OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+GROUND = [module.__file__ for module in (inlined, layout, memory, numeric, random, rows)]  # sources of every kernel
 INLINED = dict(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=Inlined)
 
 
@@ -36,7 +39,7 @@ def digest_of(files: Iterable[str], *details: object) -> str:
 
 
 def _digest(functions: dict[str, Any], bound: dict[str, Any], dtype: str) -> str:
-    files = [memory.__file__, numeric.__file__, random.__file__, rows.__file__, __file__]
+    files = [*GROUND, __file__]
     files += [f.__code__.co_filename for f in functions.values() if isinstance(f, types.FunctionType)]
     named = sorted((k, v.__qualname__ if isinstance(v, types.FunctionType) else repr(v)) for k, v in bound.items())
     return digest_of(files, dtype, named)
@@ -53,7 +56,8 @@ def _jitted(names: dict[str, Any], common: dict[str, Any], digest: str) -> None:
         if isinstance(f, types.FunctionType) and f.__module__ != memory.__name__:  # which in plain Python has functions, too
             copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
             copy.__qualname__ = f"{k}_{digest}"  # machine code is linked by it: one name, one code
-            common[k] = copy if numba.config.DISABLE_JIT else numba.njit(**INLINED, **OPTIONS)(copy)
+            how = dict(INLINED, forceinline=False, pipeline_class=Called) if k in names.get("CALLED", ()) else INLINED
+            common[k] = copy if numba.config.DISABLE_JIT else numba.njit(**how, **OPTIONS)(copy)
 
 
 @functools.cache
@@ -62,7 +66,30 @@ def _ground(dtype: str) -> dict[str, Any]:
     names = {k: v for k, v in plain(random).items() if k not in ("uniforms", "key")} | plain(rows) | numeric.namespace(dtype)
     names["tap"] = rows.gather if names["HALF"] else rows.gather_or_borrow
     common = dict(names, __builtins__=__builtins__)
-    _jitted(names, common, digest_of([memory.__file__, numeric.__file__, random.__file__, rows.__file__], dtype))
+    _jitted(names, common, digest_of(GROUND, dtype))
+    return common
+
+
+def _reads(function: types.FunctionType, functions: dict[str, Any]) -> set[str]:
+    """Every global name that a function or what it calls among `functions` may read."""
+    found: set[str] = set()
+    waiting = [function]
+    while waiting:
+        for name in waiting.pop().__code__.co_names:
+            if name not in found:
+                found.add(name)
+                if isinstance(functions.get(name), types.FunctionType):
+                    waiting.append(functions[name])
+    return found
+
+
+@functools.cache
+def _layer(module: types.ModuleType, dtype: str) -> dict[str, Any]:
+    """The functions of a loop's module, jitted once a process for all formulas: of use are those that read no name of a formula."""
+    ground = _ground(dtype)
+    names = {k: v for k, v in plain(module).items() if k not in ground}
+    common = {**names, **ground}
+    _jitted(names, common, digest_of([*GROUND, module.__file__], dtype, "layer"))
     return common
 
 
@@ -72,14 +99,18 @@ def stamp(loop: str, modules: list[types.ModuleType], dtype: str, bound: dict[st
     names: dict[str, Any] = {}
     for module in modules:
         names |= {k: v for k, v in plain(module).items() if k not in ground}
+    # a formula's own names are as free as what is bound
+    free = frozenset(bound) | frozenset(k for module in modules[1:] for k in plain(module) if k not in ground)
+    layer = {k: _layer(modules[0], dtype)[k] for k, f in names.items()
+             if k != loop and k not in free and isinstance(f, types.FunctionType) and not _reads(f, {**names, **ground}) & free}
     names |= bound
     digest = _digest(names, bound, dtype)
     jitted = {f: ground[k] for k, f in plain(rows).items() if isinstance(f, types.FunctionType)}
     shared = {k: jitted[v] for k, v in bound.items() if isinstance(v, types.FunctionType) and v in jitted}
-    common = {**names, **ground, **bound, **shared}
-    _jitted({k: v for k, v in names.items() if k != loop and k not in shared}, common, digest)
+    common = {**names, **ground, **bound, **shared, **layer}
+    _jitted({k: v for k, v in names.items() if k != loop and k not in shared and k not in layer}, common, digest)
     kernel = types.FunctionType(names[loop].__code__, common, f"{modules[-1].__name__.rpartition('.')[2]}_{loop}_{dtype}_{digest}")
     kernel.__qualname__ = kernel.__name__
     if numba.config.DISABLE_JIT:
-        return kernel
-    return cache.attach(numba.njit(**OPTIONS)(kernel), digest)
+        return np.errstate(all="ignore")(kernel)  # as compiled code, which overflows without a word and tells by its results
+    return cache.attach(numba.njit(**OPTIONS, pipeline_class=Kernel, no_cfunc_wrapper=True)(kernel), digest)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 import numbapool
 
+from .arrays import borrow
 from .operation import Operation
 from .parameters import REQUIRED, Parameter
-from .publish import operations, window_names
+from .publish import operations
 
 Function = Callable[..., Any]
 LARGE = {"float64": 2.0**1000, "float32": 2.0**110, "float16": 2.0**15, "bfloat16": 2.0**110}  # some hundred of them still have a sum
@@ -229,6 +230,8 @@ def calls(draw: Any, name: str, ndim: int, prefix: str = "", dtype: str = "float
     for p in op.parameters.values():
         if p.direction != "backward" and (p.default is REQUIRED or p.kind == "seed" or (p.kind in KINDS and draw(st.booleans()))):
             own[p.name] = KINDS[p.kind](draw, p, op, x, window)
+    if own.get("samples") is not None:
+        own["seed"] = None  # one or the other
     leading = tuple(own.pop(p.name) for p in op.parameters.values() if p.leading)
     return (x, *leading), {**window, **own}
 
@@ -236,12 +239,12 @@ def calls(draw: Any, name: str, ndim: int, prefix: str = "", dtype: str = "float
 def _arguments(op: Operation, window: dict[str, Any]) -> tuple:
     """The window's arguments, in order, with their defaults."""
     declared = inspect.signature(getattr(numbapool, op.where)).parameters
-    return tuple(window.get(n, declared[n].default) for n in window_names(op))
+    return tuple(window.get(n, declared[n].default) for n in op.window)
 
 
 def _outputs(op: Operation, x: np.ndarray, window: dict[str, Any]) -> tuple[int, ...]:
     own = {p.name: p.default for p in op.parameters.values() if p.default is not REQUIRED and p.direction != "backward"}
-    return op.begin(x, _arguments(op, window), own, False, op.where).out_dims[5 - op.ndim:]
+    return op.begin([borrow(x, op.where)], _arguments(op, window), own, False, op.where).out_dims[5 - op.ndim:]
 
 
 def _array(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[str, Any]) -> Any:
@@ -302,7 +305,7 @@ def _sampled(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
 
 def _fractional(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
     """Graham's windows: torch's with samples or a seed, TensorFlow's with sequences or a seed."""
-    if "kernel_size" in window_names(op) and draw(st.booleans()):
+    if "kernel_size" in op.window and draw(st.booleans()):
         kernel = tuple(draw(st.integers(1, min(n, 4))) for n in x.shape[2:])
         size = tuple(draw(st.integers(1, n - k + 1)) for n, k in zip(x.shape[2:], kernel, strict=True))
         drawn = {"samples": _uniforms(draw, (*x.shape[:2], op.ndim))} if draw(st.booleans()) else {"seed": draw(st.integers(0, 99))}

@@ -136,6 +136,9 @@ def slots_for(tasks: int, taps: int) -> int:
 
 def run(kernel: Callable[..., None], plan: int, data: int, tasks: int, taps: int, slots: int) -> None:
     """Run all tasks; between chunks Python looks for Ctrl-C."""
+    if slots == 1 and taps < CHUNK:  # 0.3 us sooner
+        kernel(plan, data, 0, 0, tasks)
+        return
     chunks = max(1, min(tasks, taps // CHUNK))
     for c in range(chunks):
         lo, hi = tasks * c // chunks, tasks * (c + 1) // chunks

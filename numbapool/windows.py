@@ -19,24 +19,27 @@ class Axis:
     count : (outputs,) int64, the number of elements inside the array, at least 1
     step : int, distance of two elements of a window (dilation)
     share : (outputs,) int64, this axis' factor of the divisor
+    grid : (origin, stride, kernel) where window o is the part inside the array of the taps origin + o * stride + i * step, i < kernel
     """
 
     first: np.ndarray
     count: np.ndarray
     step: int
     share: np.ndarray
+    grid: tuple[int, int, int] | None = None
 
     def shared(self, factor: int) -> Axis:
         """The same windows with one divisor."""
         return replace(self, share=np.full_like(self.share, factor))
 
 
-def _axis(first: np.ndarray, count: np.ndarray, step: int = 1, share: np.ndarray | None = None) -> Axis:
+def _axis(first: np.ndarray, count: np.ndarray, step: int = 1, share: np.ndarray | None = None,
+          grid: tuple[int, int, int] | None = None) -> Axis:
     table = [np.ascontiguousarray(t, np.int64) for t in (first, count, count if share is None else share)]
-    return Axis(table[0], table[1], step, table[2])
+    return Axis(table[0], table[1], step, table[2], grid)
 
 
-MISSING = _axis(np.zeros(1), np.ones(1))  # an axis that the input does not have: one window of one element
+MISSING = _axis(np.zeros(1), np.ones(1), grid=(0, 1, 1))  # an axis that the input does not have: one window of one element
 
 
 def padding_of(size: int, kernel: int, stride: int, dilation: int, padding: int | tuple[int, int] | str) -> tuple[int, int]:
@@ -79,7 +82,7 @@ def sliding(size: int, kernel: int, stride: int, before: int, after: int, dilati
         raise ValueError(f"window {int(inside.argmin())} has no element inside the {size} elements of its axis")
     padded = np.minimum(-((origin - size - after) // dilation), kernel)
     return _axis(origin + skipped * dilation, inside, dilation,
-                 {"padded": padded, "inside": inside, "one": np.ones_like(inside)}[share])
+                 {"padded": padded, "inside": inside, "one": np.ones_like(inside)}[share], (-before, stride, kernel))
 
 
 def adaptive(size: int, outputs: int, share: str = "inside") -> Axis:
@@ -87,7 +90,8 @@ def adaptive(size: int, outputs: int, share: str = "inside") -> Axis:
     o = np.arange(outputs, dtype=np.int64)
     first = o * size // outputs
     count = -(-(o + 1) * size // outputs) - first
-    return _axis(first, count, 1, np.ones_like(count) if share == "one" else count)
+    grid = (0, size // outputs, size // outputs) if size % outputs == 0 else None
+    return _axis(first, count, 1, np.ones_like(count) if share == "one" else count, grid)
 
 
 def spans(sequence: np.ndarray, size: int, overlapping: bool) -> Axis:

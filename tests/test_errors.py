@@ -249,6 +249,8 @@ COMBINED: list[tuple[str, tuple, dict[str, Any], str]] = [  # function, argument
     ("s3_pool2d", (X, 2), {"training": False, "return_indices": True}, "training"),
     ("s3_pool2d_backward", (X[..., :4, :4], X, 2), {}, "seed or the indices"),
     ("stochastic_pool2d_backward", (X[..., :4, :4], X, 2), {}, "seed"),
+    ("stochastic_pool2d", (X, 2), {"samples": X[..., :4, :4], "seed": 1}, "samples do not go with a seed"),
+    ("stochastic_pool2d", (X, 2), {"samples": X[..., :4, :4], "seed": 1, "training": False}, "samples do not go with a seed"),
     ("stochastic_pool2d", (X, 2), {"training": False, "return_indices": True}, "training"),
     ("fractional_max_pool2d_backward", (X[..., :4, :4], X), {"pooling_ratio": 2.0}, "seed"),
     ("fractional_max_pool2d_backward", (X[..., :4, :4], X, 2), {"output_size": 4}, "seed"),
@@ -296,6 +298,25 @@ def test_out_overlaps_the_input(value, launches):
         assert isinstance(error, ValueError), name
         assert str(error) == f"{name}: out overlaps the memory of an input"
         assert (x == value).all()
+        assert not launches
+
+
+IGNORED = [  # what a call does not need is checked all the same
+    ("s3_pool2d", (X, 2), {"training": False}, "seed"), ("s3_pool2d", (X, 2), {"training": False}, "indices"),
+    ("s3_pool2d", (X, 2), {"indices": [np.array([0, 2])] * 2}, "seed"), ("stochastic_pool2d", (X, 2), {"training": False}, "seed"),
+    ("fractional_max_pool2d", (X,), {"sequences": [np.array([0, 3, 8])] * 2}, "seed"),
+    ("s3_pool2d_backward", (X[..., :4, :4], X, 2), {"training": False}, "seed"),
+    ("stochastic_pool2d_backward", (X[..., :4, :4], X, 2), {"indices": INDEX[..., :4, :4]}, "seed"),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs", "argument"), IGNORED, ids=[f"{n}-{a}-{i}" for i, (n, _, _, a) in enumerate(IGNORED)])
+def test_what_is_not_needed(name, args, kwargs, argument, launches):
+    getattr(nbp, name)(*args, **kwargs, **{argument: [np.array([0, 2])] * 2 if argument == "indices" else 3})
+    for value in S3_INDICES[:4] if argument == "indices" else WRONG["seed"]:
+        launches.clear()
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}: {argument}"):
+            getattr(nbp, name)(*args, **kwargs, **{argument: value[0]})
         assert not launches
 
 

@@ -165,7 +165,7 @@ def test_out_amid_other_memory(name, dtype, how):
         y = e.forward(x, *args, **kwargs)
         buffer, out = surrounded(y.shape, y.dtype, how)
         assert e.forward(x, *args, **kwargs, out=out) is out
-        np.testing.assert_array_equal(out, y)
+        np.testing.assert_allclose(out, y, 2 * np.finfo(dtype).eps)  # another layout may take another body, which rounds differently
         out.view(f"u{out.itemsize}")[...] = int.from_bytes(b"\xa5" * out.itemsize, "little")
         assert (buffer.view(np.uint8) == 0xA5).all(), e.label
 

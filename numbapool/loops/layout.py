@@ -24,15 +24,28 @@ WORK_SIZE = 29                            # bytes of scratch a slot
 RANKS = 30                                # order family: weights a row
 RANK_ROW, RANK_CHANNEL = 31, 32           # order family: -> row of weights for a window of n; distance between channels
 SORT_AT, SORT_SIZE = 33, 34               # order family: where in a slot the buffers begin, elements in each
-RECORDS = 36                              # one record an operand follows
+# sweeps (cpu/sweep.py)
+CHUNKS, CHUNK_TABLE = 36, 37              # the windows along the last axis in chunks whose cells fit a row, for the forward pass
+SLICES, SLICE_TABLE = 38, 39              # the same for the backward pass: the inputs in parts, with the windows that cover them
+W_STRIDE, W_TAPS, W_COUNT, W_SHARE = 40, 41, 42, 43  # distance of the windows (0: any) and their taps, padding included; -> as D_COUNT, D_SHARE
+ROW_CELLS, RING_D, RING_H, TAGS_AT = 44, 45, 46, 47  # the ring of lifted rows: cells a row, masks of d and h, where its tags are
+HELD_CELLS, HELD_D, HELD_H, HELD_AT, HELD_TAGS_AT = range(48, 53)  # the same for rows of terms
+D_COVER, H_COVER, W_COVER, H_SAME = range(53, 57)  # -> where the outputs that cover input i are listed; whether they are those of i - 1
+W_SPREAD, W_LEAD = 57, 58                 # how columns spread: 1 and 2 for these strides, 0 by the table; padding of a row of terms
+RECORDS = 60                              # one record an operand follows
 RECORD = 6                                # distances in elements along n, g, d, h, w and from lane to lane
 
 # a unit: windows side by side that have the same number of taps, taken together
 UNIT = 5
 U_FIRST, U_LANES, U_STEP, U_COUNT, U_SHARE = range(5)  # output index, lanes, distance of the windows (0: see W_FIRST), taps, divisor
 
+# a chunk: outputs from C_OUT on, C_LANES of them; their cells are positions C_START to C_START + C_LENGTH, those of [C_LO, C_HI) lie in
+# the input; [C_FROM, C_TO) are the inputs whose gradient it makes
+CHUNK = 8
+C_OUT, C_LANES, C_START, C_LENGTH, C_LO, C_HI, C_FROM, C_TO = range(8)
+
 # operands
 X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, GRAD_PARAM2, TARGET, POSITION = range(12)
 OPERANDS = 12
-NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED = range(12, 18)  # addresses without a record
-DATA = 18
+NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED, MASK = range(12, 19)  # addresses without a record
+DATA = 19

@@ -16,6 +16,7 @@ gradient = "1 / n"
 source = "torch.nn.functional.avg_pool2d"
 forms = ("sliding", "adaptive", "global")
 recompute = False
+common = 0.0
 parameters = (
     Parameter("count_include_pad", True, "flag", "count the padded positions of a window in its divisor", forms=("sliding",)),
     Parameter("divisor_override", None, "divisor", "divide by this whole number instead of the count", forms=("sliding",)),
@@ -40,5 +41,9 @@ def stop(acc, ref, n):
     return acc[0] / n
 
 
-def slope(x, kept, ref, n):
-    return real(1) / n
+def terms(acc, ref, n):
+    return (real(1) / n,)
+
+
+def spread(x, e, sums, ref):
+    return sums[0]

@@ -82,17 +82,19 @@ class Fractional:
         samples = args[3] if self.fixed else None
         return samples is not None or args[-2] is not None or args[-1] is not None
 
-    def arrange(self, view: Any, args: tuple, where: str, ndim: int) -> tuple[Any, Any]:
+    def arrange(self, view: Any, x: Any, args: tuple, where: str, ndim: int) -> tuple[Any, Any]:
         """The windows, and the sequences they came from (TensorFlow's kind)."""
         kernel, size, ratio, samples = args[:4] if self.fixed else (None,) * 4
         pooling_ratio, overlapping, pseudo_random, sequences, seed = args[-5:]
         overlapping, pseudo_random = flag(overlapping, f"{where}: overlapping"), flag(pseudo_random, f"{where}: pseudo_random")
         spatial = view.dims[5 - ndim:]
+        if seed is not None:
+            random.key(seed, where)  # checked also where nothing is drawn
         if kernel is not None:
             if pooling_ratio is not None or sequences is not None or overlapping or pseudo_random:
                 raise ValueError(f"{where}: kernel_size goes with output_size or output_ratio, not with pooling_ratio, overlapping, "
                                  "pseudo_random or sequences")
-            return fixed_windows(view, kernel, size, ratio, samples, seed, where, ndim), ()
+            return fixed_windows(view, x, kernel, size, ratio, samples, seed, where, ndim), ()
         if size is not None or ratio is not None or samples is not None:
             raise ValueError(f"{where}: output_size, output_ratio and samples go with kernel_size")
         if sequences is not None:
@@ -124,7 +126,7 @@ def per_axis_floats(value: Any, ndim: int, where: str) -> tuple[float, ...]:
     return numbers
 
 
-def fixed_windows(view: Any, kernel: Any, size: Any, ratio: Any, samples: Any, seed: int | None, where: str, ndim: int) -> Any:
+def fixed_windows(view: Any, x: Any, kernel: Any, size: Any, ratio: Any, samples: Any, seed: int | None, where: str, ndim: int) -> Any:
     """torch's windows: one table a channel."""
     spatial, (n, c) = view.dims[5 - ndim:], view.dims[:2]
     kernel = per_axis(kernel, ndim, f"{where}: kernel_size")
@@ -141,12 +143,12 @@ def fixed_windows(view: Any, kernel: Any, size: Any, ratio: Any, samples: Any, s
     for m, k, o in zip(spatial, kernel, outputs, strict=True):
         if o + k - 1 > m:
             raise ValueError(f"{where}: output_size + kernel_size - 1 must be at most the input's size {m}, got {o} + {k} - 1")
-    kind = np.float64 if view.array.dtype == "float64" else np.float32
+    kind = np.float64 if x.dtype == "float64" else np.float32
     if samples is None:
         u = random.uniforms(random.key(seed, where), (n * c, ndim)).astype(kind)
     else:
         u = np.asarray(arrays.values(samples, f"{where}: samples"))
-        expected = (n, c, ndim) if len(view.array.shape) == ndim + 2 else (c, ndim)
+        expected = (n, c, ndim) if len(x.shape) == ndim + 2 else (c, ndim)
         if u.shape != expected and u.shape != (n, c, ndim):
             raise ValueError(f"{where}: samples must have shape {expected}, got {u.shape}")
         u = u.astype(kind).reshape(-1, ndim)

@@ -16,4 +16,4 @@ source = "tf.nn.fractional_avg_pool"
 forms = (Fractional(fixed=False),)
 example = {"pooling_ratio": "1.5", "seed": "0"}
 recompute = False
-start, step, stop, slope = avg.start, avg.step, avg.stop, avg.slope
+common, start, step, stop, terms, spread = avg.common, avg.start, avg.step, avg.stop, avg.terms, avg.spread

@@ -6,7 +6,7 @@ as in the authors' cirtorch, which pools globally (here global_gem_pool2d).  The
 The window's largest value m is factored out.  Gradient: dy/dx_i = (a_i / y)^(p-1) / n for x_i >= eps, else 0, with a = max(x, eps);
 dy/dp = y/p (sum b^p ln b / sum b^p - ln(mean b^p) / p), b = a / m.
 """
-from ..numeric import larger, log, power, real, root
+from ..numeric import exp, larger, log, power, real, root
 from ..parameters import Parameter
 
 title = "generalised mean (GeM)"
@@ -15,6 +15,7 @@ equation = "y = (Σ max(xᵢ, ε)^p / n)^(1/p)"
 gradient = "(aᵢ / y)^(p−1) / n where xᵢ ≥ ε, a = max(x, ε); grad_p"
 source = "Radenovic et al., TPAMI 2018"
 forms = ("sliding", "adaptive", "global")
+common = 1.0
 parameters = (
     Parameter("eps", 1e-6, "positive", "what smaller elements are raised to"),
     Parameter("p", 3.0, "array", "exponent above 0, a number or one a channel", learnable=True, above=0.0),
@@ -61,5 +62,13 @@ def param_slope(acc, m, n, eps, p):
     return stop(acc, m, n, eps, p) / p * (acc[1] / acc[0] - log(acc[0] / n) / p)
 
 
-def slope(x, kept, m, n, eps, p):
-    return power(x / kept[0], p - real(1)) / n if (x >= eps or x != x) else real(0)
+def safe(acc, eps, p):  # y between 5e-7 and 2e6, where its logarithm loses no more than 1e-6
+    return acc[0] > exp(real(-14.5) * p) and acc[0] < exp(real(14.5) * p)
+
+
+def terms(acc, m, n, eps, p):
+    return (power(root(acc[0] / n, p), real(1) - p) / n,)
+
+
+def spread(x, e, sums, m, eps, p):
+    return power(x / m, p - real(1)) * sums[0] if (x >= eps or x != x) else real(0)

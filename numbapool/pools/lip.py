@@ -18,6 +18,7 @@ gradient = "wᵢ; for the logit wᵢ (xᵢ − y)"
 source = "Gao et al., ICCV 2019"
 forms = ("sliding", "adaptive", "global")
 elements = 2
+common = 0.0
 defaults = {"kernel_size": 3, "stride": 2, "padding": 1}
 example = {"logit": "np.zeros_like(x)"}
 parameters = (Parameter("logit", REQUIRED, "logit", "log-weights, of x's shape and dtype", leading=True, learnable=True),)
@@ -49,10 +50,14 @@ def stop(acc, m, n):
     return acc[1] / acc[0]
 
 
-def keep(acc, m, n):
-    return real(1) / acc[0], acc[1] / acc[0]
+def safe(acc, *q):
+    return acc[0] > real(1e-8) and acc[0] < real(1e13) and acc[1] - acc[1] == real(0)
 
 
-def slope(x, logit, kept, m, n):
-    w = weight(logit, m) * kept[0]
-    return w, w * (x - kept[1]) if w != real(0) else real(0)
+def terms(acc, m, n):
+    r = real(1) / acc[0]
+    return r, acc[1] * r * r
+
+
+def spread(x, logit, e, sums, m):
+    return e[0] * sums[0], e[1] * sums[0] - e[0] * sums[1] if e[0] != real(0) else real(0)

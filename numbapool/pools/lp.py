@@ -8,7 +8,7 @@ Gradient: dy/dx_i = sign(x_i) (|x_i| / y)^(p-1), over n for the mean; 0 where x_
 """
 import math
 
-from ..numeric import larger, power, real, root
+from ..numeric import exp, larger, power, real, root
 from ..parameters import REQUIRED, Parameter
 
 title = "LP (power)"
@@ -17,6 +17,7 @@ equation = "y = (Σ |xᵢ|^p)^(1/p); mean: (Σ |xᵢ|^p / n)^(1/p)"
 gradient = "sign(xᵢ) (|xᵢ| / y)^(p−1); mean: / n"
 source = "torch.nn.functional.lp_pool2d, with |x|"
 forms = ("sliding", "adaptive", "global")
+common = 1.0
 example = {"norm_type": "2.0"}
 parameters = (
     Parameter("norm_type", REQUIRED, "positive", "p, above 0; for infinity take max pooling of |x|", leading=True),
@@ -30,9 +31,11 @@ def share(own):
 
 
 def variant(own):
-    """The whole powers 1 and 2 need no logarithm: which functions take the place of raised, raised_less and lowered."""
-    return {1.0: {"raised": "same", "raised_less": "one", "lowered": "same"},
-            2.0: {"raised": "square", "raised_less": "same", "lowered": "square_root"}}.get(own["norm_type"], {})
+    """The whole powers up to 4 need no logarithm of an element: which functions take the place of others."""
+    return {1.0: {"safe": "safe_whole", "raised": "same", "raised_less": "one", "lowered": "same"},
+            2.0: {"safe": "safe_whole", "raised": "square", "raised_less": "same", "lowered": "square_root"},
+            3.0: {"safe": "safe_whole", "raised": "cube", "raised_less": "square"},
+            4.0: {"safe": "safe_whole", "raised": "fourth", "raised_less": "cube", "lowered": "fourth_root"}}.get(own["norm_type"], {})
 
 
 def raised(a, p):
@@ -57,6 +60,18 @@ def one(a, p):
 
 def square(a, p):
     return a * a
+
+
+def cube(a, p):
+    return a * a * a
+
+
+def fourth(a, p):
+    return (a * a) * (a * a)
+
+
+def fourth_root(a, p):
+    return math.sqrt(math.sqrt(a))
 
 
 def square_root(a, p):
@@ -88,8 +103,25 @@ def stop(acc, m, n, p):
     return m * lowered(acc[0] / n, p)
 
 
-def slope(x, kept, m, n, p):
-    y = kept[0]
-    g = raised_less(abs(x) / y, p) / n
+def lift(x, p):
+    v = raised(abs(x), p)
+    return (v if v > real(1e-30) or x == real(0) else real(math.nan),)
+
+
+def safe(acc, p):  # y between 5e-7 and 2e6, where its logarithm loses no more than 1e-6
+    return (acc[0] < exp(real(14.5) * p) and acc[0] > exp(real(-14.5) * p)) or acc[0] == real(0)
+
+
+def safe_whole(acc, p):
+    return acc[0] < real(1e30)
+
+
+def terms(acc, m, n, p):
+    less = raised_less(lowered(acc[0] / n, p), p) * n
+    return (real(1) / less if acc[0] != real(0) else real(0),)
+
+
+def spread(x, e, sums, m, p):
+    g = raised_less(abs(x) / m, p) * sums[0]
     g = g if x > real(0) or x != x else -g
-    return g if x != real(0) and y != real(0) else real(0)
+    return g if x != real(0) else real(0)

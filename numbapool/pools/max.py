@@ -5,12 +5,18 @@ last NaN's), padding never takes part.  TensorFlow and Caffe drop NaN, and route
 
 Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
 """
+from ..numeric import lowest
+
 title = "max"
 family = "select"
 equation = "y = max xᵢ"
 gradient = "1 for the chosen element"
 source = "torch.nn.functional.max_pool2d"
 forms = ("sliding", "adaptive", "global")
+
+
+def worst():
+    return lowest
 
 
 def better(v, best):

@@ -11,12 +11,14 @@ from math import prod
 from typing import Any
 
 from .. import arrays, kernels
+from ..arrays import Array
 from ..call import Call, View, fake_axis, order_of, view_of
 from ..families import scatter
 from ..forms import per_axis
 from ..loops import layout as at
-from ..operation import Operation
+from ..operation import Operation, Way
 from ..parameters import REQUIRED, Parameter, flag
+from ..prepared import Prepared, Source
 
 title = "max unpooling"
 headline = "Max unpooling"
@@ -74,34 +76,47 @@ class Unpooled:
 class Unpool(Operation):
     """y has the plane that the indices point into, x the outputs' shape: a call with the roles exchanged."""
 
-    def call(self, x: Any, window: tuple, own: dict[str, Any], channels_last: bool, where: str) -> tuple[Call, View, View]:
-        """The call whose input is y's plane, x, and the indices."""
-        channels_last = flag(channels_last, f"{where}: channels_last")
-        array = arrays.borrow(x, f"{where}: x")
-        values = view_of(array, self.ndim, channels_last, f"{where}: x")
-        lead = values.dims[:2] if len(array.shape) == self.ndim + 2 else values.dims[1:2]
-        size = self.form.size(values.dims[5 - self.ndim:], lead, channels_last, window, where)
-        dims = (*values.dims[:2], *(1,) * (3 - self.ndim), *size)
-        call = Call(where, self.formula, View(array, dims, values.strides), tuple(fake_axis(n) for n in values.dims[2:]), own, ndim=self.ndim,
-                    batched=len(array.shape) == self.ndim + 2, channels_last=channels_last, extras=())
+    def run(self, way: Way, given: list[Array], settings: tuple, kinds: tuple, seed: int | None = None, out: Array | None = None) -> Any:
+        """As every operation's, with the indices as int64."""
+        given[1] = arrays.as_int64(given[1])
+        return super().run(way, given, settings, kinds, seed, out)
+
+    def prepare(self, way: Way, given: list[Array], settings: tuple, seed: int | None, out: Array | None) -> Prepared:
+        """The call whose input is y's plane, and whose outputs are x."""
+        where, (*window, channels_last) = way.where, settings
+        channels_last, x = flag(channels_last, f"{where}: channels_last"), given[0]
+        values = view_of(Source(0), x.shape, x.strides, self.ndim, channels_last, f"{where}: x")
+        lead = values.dims[:2] if len(x.shape) == self.ndim + 2 else values.dims[1:2]
+        size = self.form.size(values.dims[5 - self.ndim:], lead, channels_last, tuple(window), where)
+        plane = View(Source(0), (*values.dims[:2], *(1,) * (3 - self.ndim), *size), values.strides)  # type: ignore[arg-type]
+        call = Call(where, self.formula, given, plane, tuple(fake_axis(n) for n in values.dims[2:]), {}, ndim=self.ndim,  # type: ignore[arg-type]
+                    channels_last=channels_last, extras=(), target=out)
         call.lanes = call.memory_last = order_of(values.dims, values.strides)[1]  # of single elements x says nothing of y's planes
-        return call, values, call.indices(own["indices"])
+        index = call.argument(1, "indices", call.out_dims, ("int64",))
+        return self.prepare_backward_of(call, index) if way.backward else self.prepare_forward(call, values, index)
 
-    def forward(self, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, out: Any = None, **_: Any) -> Any:
-        """y."""
-        call, values, index = self.call(x, window, own, channels_last, self.where)
-        y = scatter(call, values, index, "replace", out)
-        return y if out is None else out
+    @staticmethod
+    def prepare_forward(call: Call, values: View, index: View) -> Prepared:
+        """y; `out` may have any strides, a plane's are dense: filled by a copy."""
+        if call.target is None:
+            return call.prepared([scatter(call, values, index, "replace")])
+        call.output(call.x.dims)
+        find = call.memory(scatter(call, values, index, "replace").source)
 
-    def backward(self, grad: Any, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, **_: Any) -> Any:
+        def copied(made: list[Any]) -> Any:
+            target, result = (arrays.borrow(m, call.where) for m in (made[0], find(made)))
+            arrays.view(target, writable=True)[...] = arrays.view(result)
+            return made[0]
+        return call.prepared([copied])
+
+    @staticmethod
+    def prepare_backward_of(call: Call, index: View) -> Prepared:
         """grad_x: the elements of grad that the indices name."""
-        call, values, index = self.call(x, window, own, channels_last, f"{self.where}_backward")
-        g = call.given(grad, "grad", call.x.dims, (call.dtype,))
-        result = call.empty(values.dims, call.dtype)
-        made = call.plan({at.X: g, at.Y: result, at.INDEX: index})
-        call.launch(kernels.index_kernel("gather_index", call.dtype), made, False,
-                    {at.X: g.array.address, at.Y: result.array.address, at.INDEX: index.array.address})
-        return call.give(result)
+        g = call.argument(2, "grad", call.x.dims, (call.dtype,))
+        result = call.empty(call.out_dims, call.dtype)
+        operands = {at.X: g, at.Y: result, at.INDEX: index}
+        call.launch(kernels.index_kernel("gather_index", call.dtype), call.plan(operands), False, operands, indexed=True)
+        return call.prepared([result])
 
 
 operation = Unpool

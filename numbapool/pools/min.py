@@ -4,12 +4,18 @@ The mirror of max pooling, with its rules: the first of equal elements, NaN prop
 
 Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
 """
+from ..numeric import highest
+
 title = "min"
 family = "select"
 equation = "y = min xᵢ"
 gradient = "1 for the chosen element"
 source = "as max"
 forms = ("sliding", "adaptive", "global")
+
+
+def worst():
+    return highest
 
 
 def better(v, best):

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from .. import arrays, random, windows
+from ..arrays import Array
+from ..call import view_of
 from ..forms import FORMS, per_axis, three
-from ..operation import Operation
+from ..operation import Operation, Way
 from ..parameters import REQUIRED, flag
+from ..prepared import Source
 from . import avg
 from . import max as maximum
 
@@ -26,7 +29,7 @@ family = "select"
 equation = "training: y = max over a window at a drawn position; else avg(max)"
 gradient = "1 for the chosen element; else avg's, then max's"
 source = "Zhai et al., CVPR 2017"
-better = maximum.better
+better, worst = maximum.better, maximum.worst
 example = {"seed": "0"}
 
 
@@ -59,23 +62,26 @@ class Sampled:
         """Whether these arguments give the same windows again."""
         return not args[2] or args[3] is not None or args[4] is not None
 
-    def arrange(self, view: Any, args: tuple, where: str, ndim: int) -> tuple[Any, Any]:
+    def arrange(self, view: Any, x: Any, args: tuple, where: str, ndim: int) -> tuple[Any, Any]:
         """The windows, and their first positions."""
         kernel, grid, training, indices, seed = args
         spatial = view.dims[5 - ndim:]
+        training = flag(training, f"{where}: training")
+        if seed is not None:
+            random.key(seed, where)  # checked also where nothing is drawn
         kernel = per_axis(kernel, ndim, f"{where}: kernel_size")
         grid = kernel if grid is None else per_axis(grid, ndim, f"{where}: grid_size")
         if any(k > n for k, n in zip(kernel, spatial, strict=True)):
             raise ValueError(f"{where}: kernel_size must be at most the input's size {spatial}, got {kernel}")
         if any(g % k for k, g in zip(kernel, grid, strict=True)):
             raise ValueError(f"{where}: grid_size must be a multiple of kernel_size {kernel}, got {grid}")
-        if not flag(training, f"{where}: training"):
-            return three([windows.at(np.arange(n - k + 1), k) for n, k in zip(spatial, kernel, strict=True)]), ()
-        if indices is None:
+        if indices is not None:
+            first = self.given(indices, spatial, kernel, f"{where}: indices")
+        elif training:
             key = random.key(seed, where)
             first = [positions(n, k, g, key, i) for i, (n, k, g) in enumerate(zip(spatial, kernel, grid, strict=True))]
         else:
-            first = self.given(indices, spatial, kernel, f"{where}: indices")
+            first = [np.arange(n - k + 1) for n, k in zip(spatial, kernel, strict=True)]
         return three([windows.at(f, k) for f, k in zip(first, kernel, strict=True)]), tuple(first)
 
     @staticmethod
@@ -93,49 +99,55 @@ class Sampled:
 
 
 class S3(Operation):
-    """Training is one call with drawn windows; inference is max pooling and then average pooling."""
+    """Training is one call with drawn windows; inference is max pooling of stride 1 and then average pooling."""
 
-    def maxima(self, x: Any, window: tuple, channels_last: bool, where: str) -> tuple[Any, Any, tuple]:
-        """The stride-1 maxima, their indices, and the arguments of the average's windows."""
-        call = self.begin(x, window, {}, channels_last, where)
-        kernel = per_axis(window[0], self.ndim, f"{where}: kernel_size")
-        spatial = call.x.dims[5 - self.ndim:]
-        return *self.family({}).forward(call, None, True), self.averaging(kernel, spatial)
+    def __init__(self, name: str, formula: Any, form: Any, ndim: int) -> None:
+        super().__init__(name, formula, form, ndim)
+        self.maximum, self.average = (Operation(n, f, FORMS["sliding"], ndim, self.where) for n, f in (("max", maximum), ("avg", avg)))
 
-    def average(self) -> Operation:
-        """The average of the maxima."""
-        operation = Operation("avg", avg, FORMS["sliding"], self.ndim)
-        operation.where = self.where
-        return operation
+    def inference(self, x: Array, way: Way, values: dict[str, Any]) -> tuple[tuple, tuple]:
+        """Settings, and their types, for the maxima and for their average."""
+        window, last = tuple(values[n] for n in self.window), flag(values["channels_last"], f"{way.where}: channels_last")
+        view = view_of(Source(0), x.shape, x.strides, self.ndim, last, way.x)
+        self.form.arrange(view, x, window, way.where, self.ndim)
+        kernel = per_axis(window[0], self.ndim, f"{way.where}: kernel_size")
+        maxima = {"kernel_size": kernel, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": way.backward}
+        average = {**maxima, "stride": None, "padding": self.padding(kernel, view.dims[5 - self.ndim:]), "count_include_pad": False,
+                   "divisor_override": None}
+        found = ((*maxima.values(), last), (*(average[n] for n in self.average.ways[0].names[:-1]), last))
+        return tuple((settings, tuple(map(type, settings))) for settings in found)  # type: ignore[return-value]
 
-    def averaging(self, kernel: tuple[int, ...], spatial: tuple[int, ...]) -> tuple:
-        """The average's window arguments: as many outputs as size // kernel needs, the rest of the padding cut off."""
+    @staticmethod
+    def padding(kernel: tuple[int, ...], spatial: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """The average's: as many outputs as size // kernel needs, the rest of the padding cut off."""
         pads = []
         for k, n in zip(kernel, spatial, strict=True):
             before = k // 2 if k > 1 else 0
             after = (n // k - 1) * k + k - before - (n - k + 1)
             pads.append((before, max(after, 0)))
-        return kernel, kernel, tuple(pads), 1, False
+        return tuple(pads)
 
-    def forward(self, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, out: Any = None,
-                return_indices: bool = False, return_extras: bool = False) -> Any:
+    def forward(self, x: Any, settings: tuple, kinds: tuple, others: tuple = (), seed: int | None = None, out: Any = None) -> Any:
         """y; with the drawn positions where they are asked for."""
-        if flag(window[2], f"{self.where}: training"):
-            return super().forward(x, window, own, channels_last, out, False, flag(return_extras, f"{self.where}: return_indices"))
-        if return_extras:
-            raise ValueError(f"{self.where}: there are no drawn positions outside training")
-        maxima, _, arguments = self.maxima(x, window, channels_last, self.where)
-        return self.average().forward(maxima, arguments, {"count_include_pad": False}, channels_last, out)
+        way = self.ways[0]
+        values = dict(zip(way.names, settings, strict=True))
+        if flag(values["training"], f"{way.where}: training"):
+            return super().forward(x, settings, kinds, out=out)
+        if flag(values["return_indices"], f"{way.where}: return_indices"):
+            raise ValueError(f"{way.where}: there are no drawn positions outside training")
+        maxima, average = self.inference(arrays.borrow(x, way.x), way, values)
+        return self.average.forward(self.maximum.forward(x, *maxima), *average, out=out)
 
-    def backward(self, grad: Any, x: Any, window: tuple, own: dict[str, Any], channels_last: bool = False, indices: Any = None) -> Any:
+    def backward(self, grad: Any, x: Any, settings: tuple, kinds: tuple, others: tuple = (), seed: int | None = None, indices: Any = None) -> Any:
         """grad_x."""
-        where = f"{self.where}_backward"
-        if flag(window[2], f"{where}: training"):
-            return super().backward(grad, x, window, own, channels_last)
-        maxima, found, arguments = self.maxima(x, window, channels_last, where)
-        through = self.average().backward(grad, maxima, arguments, {"count_include_pad": False}, channels_last)
-        stride_1 = self.begin(x, window, {}, channels_last, where)
-        return self.family({}).backward(stride_1, stride_1.given(through, "grad", stride_1.out_dims, (stride_1.dtype,)), found)
+        way = self.ways[1]
+        values = dict(zip(way.names, settings, strict=True))
+        if flag(values["training"], f"{way.where}: training"):
+            return super().backward(grad, x, settings, kinds)
+        chosen, average = self.inference(arrays.borrow(x, way.x), way, values)
+        maxima, found = self.maximum.forward(x, *chosen)
+        through = self.average.backward(grad, maxima, *average)
+        return self.maximum.backward(through, x, *(t[:-2] + t[-1:] for t in chosen), indices=found)  # without return_indices
 
 
 operation = S3

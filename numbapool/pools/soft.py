@@ -1,10 +1,12 @@
 """Soft pooling: y = sum w_i x_i with w = softmax(x / T) over the window.
 
 Source: Stergiou, Poppe, Kalliatakis, "Refining activation downsampling with SoftPool", ICCV 2021, eqs. 1 and 2
-(T = 1).  The maximum m of the window is subtracted, y = m + sum e_i (x_i - m) / sum e_i with e_i = exp((x_i - m) / T), so
-nothing overflows and y never exceeds m.
+(T = 1).  A reference m is subtracted, y = m + sum e_i (x_i - m) / sum e_i with e_i = exp((x_i - m) / T): 0 where the sums show that it
+suits the window (its largest x / T lies between about -18 and 30), so that windows share exponentials; else the window's maximum,
+so that nothing overflows.
 
-Gradient: dy/dx_i = w_i (1 + (x_i - y) / T), the true one.  gradient="constant" is the paper's eq. 4, dy/dx_i = w_i, which
+Gradient: dy/dx_i = w_i (1 + (x_i - y) / T), the true one, as e_i (A + ((x_i - m) A - B) / T) with A and B the sums over the windows of
+g / sum e and g (y - m) / sum e.  gradient="constant" is the paper's eq. 4, dy/dx_i = w_i, which
 treats the weights as constants.  Nothing is kept from the forward pass.
 
 The authors' code differs: its CUDA kernel subtracts no maximum (overflow above 88, NaN set to 0) and is wrong where stride
@@ -21,10 +23,11 @@ equation = "y = Σ wᵢ xᵢ, w = softmax(x / T)"
 gradient = 'wᵢ (1 + (xᵢ − y) / T); "constant": wᵢ'
 source = "Stergiou et al., ICCV 2021"
 forms = ("sliding", "adaptive", "global")
+common = 0.0
 parameters = (
     Parameter("temperature", 1.0, "positive", "T: towards 0 it becomes max pooling, towards infinity the average"),
     Parameter("gradient", "exact", "option", 'the true gradient "exact", or the paper\'s "constant" weights', direction="backward",
-              choices={"exact": {}, "constant": {"slope": "slope_constant"}}),
+              choices={"exact": {}, "constant": {"spread": "spread_constant"}}),
 )
 
 
@@ -42,7 +45,7 @@ def start():
 
 def step(acc, x, m, temperature):
     d = x - m if x != m else real(0)  # an infinite maximum is 0 away from itself
-    e = exp(d / temperature)
+    e = exp(d * (real(1) / temperature))
     return acc[0] + e, acc[1] + (e * d if e != real(0) else real(0))  # -inf has no weight
 
 
@@ -50,16 +53,18 @@ def stop(acc, m, n, temperature):
     return m + acc[1] / acc[0]
 
 
-def keep(acc, m, n, temperature):
-    return real(1) / acc[0], acc[1] / acc[0]
+def safe(acc, *q):
+    return acc[0] > real(1e-8) and acc[0] < real(1e13) and abs(acc[1]) < real(1e15)
 
 
-def slope(x, kept, m, n, temperature):
-    d = x - m if x != m else real(0)
-    w = exp(d / temperature) * kept[0]
-    return w * (real(1) + (d - kept[1]) / temperature) if w != real(0) else real(0)
+def terms(acc, m, n, temperature):
+    r = real(1) / acc[0]
+    return r, acc[1] * r * r
 
 
-def slope_constant(x, kept, m, n, temperature):
-    d = x - m if x != m else real(0)
-    return exp(d / temperature) * kept[0]
+def spread(x, e, sums, m, temperature):
+    return e[0] * sums[0] + (e[1] * sums[0] - e[0] * sums[1]) / temperature
+
+
+def spread_constant(x, e, sums, m, temperature):
+    return e[0] * sums[0]

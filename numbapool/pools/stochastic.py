@@ -13,6 +13,7 @@ from ..parameters import Parameter
 title = "stochastic"
 family = "draw"
 inference = "fold"
+common = 1.0
 equation = "training: y = xᵢ with probability xᵢ / Σ x; else y = Σ x² / Σ x"
 gradient = "1 for the drawn element; else (2 xᵢ − y) / Σ x"
 source = "Zeiler, Fergus, ICLR 2013"
@@ -55,9 +56,14 @@ def stop(acc, m, n):
     return m * (acc[1] / acc[0]) if acc[0] != real(0) else real(0)
 
 
-def keep(acc, m, n):
-    return stop(acc, m, n), m * acc[0]
+def safe(acc, *q):
+    return acc[1] < real(1e30) and (acc[1] > real(1e-30) or acc[0] == real(0))
 
 
-def slope(x, kept, m, n):
-    return (x + x - kept[0]) / kept[1] if (x >= real(0) or x != x) and kept[1] != real(0) else real(0)
+def terms(acc, m, n):
+    r = real(1) / acc[0] if acc[0] != real(0) else real(0)
+    return r, acc[1] * r * r
+
+
+def spread(x, e, sums, m):
+    return (e[0] + e[0]) * sums[0] - sums[1] if x >= real(0) or x != x else real(0)

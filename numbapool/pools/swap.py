@@ -15,25 +15,26 @@ gradient = "wᵢ (1 + xᵢ − y)"
 source = "Elias, Jain, softmax-weighted average pooling"
 forms = ("sliding", "adaptive", "global")
 
-first_start, first_step_at, start, step_at, stop_at, keep_at, slope_at = (
-    soft.first_start, soft.first_step, soft.start, soft.step, soft.stop, soft.keep, soft.slope)
+common = soft.common
+first_start, soft_first_step, start, soft_step, soft_stop, safe, soft_terms, soft_spread = (
+    soft.first_start, soft.first_step, soft.start, soft.step, soft.stop, soft.safe, soft.terms, soft.spread)
 
 
 def first_step(m, x):
-    return first_step_at(m, x, real(1))
+    return soft_first_step(m, x, real(1))
 
 
 def step(acc, x, m):
-    return step_at(acc, x, m, real(1))
+    return soft_step(acc, x, m, real(1))
 
 
 def stop(acc, m, n):
-    return stop_at(acc, m, n, real(1))
+    return soft_stop(acc, m, n, real(1))
 
 
-def keep(acc, m, n):
-    return keep_at(acc, m, n, real(1))
+def terms(acc, m, n):
+    return soft_terms(acc, m, n, real(1))
 
 
-def slope(x, kept, m, n):
-    return slope_at(x, kept, m, n, real(1))
+def spread(x, e, sums, m):
+    return soft_spread(x, e, sums, m, real(1))

@@ -32,29 +32,34 @@ def draw_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
     total, best, where, pack = lanes(), lanes(), index_lanes(), lanes()
-    run, open_ = lanes(), lanes()
+    run, open_, rows, even, odd = lanes(), lanes(), tap_lanes(), wide_lanes(), wide_lanes()
     lx, ly, li, across = lane_step(f, X), lane_step(f, Y), lane_step(f, INDEX), 1 - f[CHANNEL_LANES]
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
             table = firsts(f, n, g, o)
+            few = (box[1] - box[0]) // box[2] * ((box[4] - box[3]) // box[5]) * ((box[7] - box[6]) // box[8]) <= MOST_TAPS
+            if few:
+                window_taps(f, x, n, g, m, step, table, box, rows, pack, even, odd)
             for j in range(m):
                 total[j] = real(0)
+            c = 0
             for d in range(box[0], box[1], box[2]):
                 for h in range(box[3], box[4], box[5]):
                     for w in range(box[6], box[7], box[8]):
-                        v = tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
+                        v = shift(rows, c * LANES) if few else tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
                         for j in range(m):
                             total[j] += chance(v[j])
+                        c += 1
             samples_of(f, a, n, g, od, oh, o, m, run)
             thresholds(m, total, run)
-            pick(f, x, n, g, m, step, box, table, lx, total, run, open_, best, where, pack)
+            pick(f, x, n, g, m, step, box, table, lx, total, run, open_, best, where, pack, rows, few)
             at = spot(f, Y, n, g, od, oh, o)
             for j in range(m):
                 store(y, at + j * ly, best[j])
             if INDEXED:
-                write_index(f, index, spot(f, INDEX, n, g, od, oh, o), m, li, step * across, across, table, where)
+                write_index(f, shift(index, spot(f, INDEX, n, g, od, oh, o)), m, li, 0, step * across, across, table, where)
 
 
 def thresholds(m, total, u):
@@ -63,7 +68,7 @@ def thresholds(m, total, u):
         u[j] = total[j] if total[j] - total[j] != real(0) else total[j] * u[j]
 
 
-def pick(f, x, n, g, m, step, box, table, lx, total, goal, open_, best, where, pack):
+def pick(f, x, n, g, m, step, box, table, lx, total, goal, open_, best, where, pack, rows, few):
     """The first element whose running sum reaches the goal; of an all-zero window the first; the last NaN wins."""
     v = tap(f, x, spot(f, X, n, g, box[0], box[3], box[6]), m, step, lx, table, pack)
     here = (box[0] * f[H] + box[3]) * f[W] + box[6]
@@ -71,10 +76,12 @@ def pick(f, x, n, g, m, step, box, table, lx, total, goal, open_, best, where, p
         best[j], where[j] = v[j], here
         open_[j] = real(1)
         total[j] = real(0)
+    t = 0
     for d in range(box[0], box[1], box[2]):
         for h in range(box[3], box[4], box[5]):
             for w in range(box[6], box[7], box[8]):
-                v = tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
+                v = shift(rows, t * LANES) if few else tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
+                t += 1
                 here = (d * f[H] + h) * f[W] + w
                 for j in range(m):
                     c = chance(v[j])

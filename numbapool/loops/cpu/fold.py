@@ -86,6 +86,8 @@ def fold_forward(plan, data, slot, lo, hi):
     q = numbers(doubles(a[NUMBERS]))
     ly = lane_step(f, Y)
     for r in range(lo, hi):
+        if a[MASK] != 0 and octets(a[MASK])[r] == 0:
+            continue
         n, g, od, oh = row_of(f, r)
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
@@ -106,6 +108,8 @@ def fold_backward(plan, data, slot, lo, hi):
     total = wide_lanes()
     q = numbers(doubles(a[NUMBERS]))
     for p in range(lo, hi):
+        if a[MASK] != 0 and octets(a[MASK])[p] == 0:
+            continue
         n, g = p // f[G], p % f[G]
         target = open_plane(f, a, GRAD_X, slot, 0, n, g)
         target2 = open_plane2(f, a, GRAD_LOGIT, slot, 1, n, g)
@@ -121,13 +125,13 @@ def fold_backward(plan, data, slot, lo, hi):
                     if LEARNS:
                         turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q)
                     for j in range(m):
-                        hold(acc, j, keep(get(acc, j), ref[j], count, *(q + lane_params(par, j))))
-                    spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2, out, out2, q)
+                        hold(acc, j, terms(get(acc, j), ref[j], count, *(q + lane_params(par, j))))
+                    scatter_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2, out, out2, q)
         close_plane(f, a, GRAD_X, target, n, g)
         close_plane2(f, a, GRAD_LOGIT, target2, n, g)
 
 
-def spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
+def scatter_taps(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
     """Add g dy/dx of m windows to every tap."""
     for d in range(box[0], box[1], box[2]):
         for h in range(box[3], box[4], box[5]):
@@ -143,7 +147,7 @@ def spread(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, 
                 scatter2(f, target2, at, m, step, lt, table, out2)
 
 
-def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
+def scatter_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
     """Add g dy/dx of the windows of a unit to every tap."""
     table = firsts(f, n, g, o)
     across, most, runs, stride = shape_of(f, m, step, box)
@@ -155,7 +159,7 @@ def spread_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, 
             set_params(par, j, lane_params(par, 0))
     for k in range(0, runs, LANES):
         c, part = part_of(m, across, runs, k, box)
-        spread(f, x, logit, target, target2, n, g, c, stride, lx, ll, lt, table, part, count, gy, ref, kept, par, pack, pack2,
+        scatter_taps(f, x, logit, target, target2, n, g, c, stride, lx, ll, lt, table, part, count, gy, ref, kept, par, pack, pack2,
                out, out2, q)
 
 
@@ -191,12 +195,12 @@ def step_two(acc, v, u, j, ref, q):
 
 def slope_one(out, out2, v, u, j, g, kept, ref, count, q):
     """g dy/dx."""
-    out[j] = g * slope(v[j], kept, ref, count, *q)
+    out[j] = g * spread(v[j], step(start(), v[j], ref, *q), kept, ref, *q)
 
 
 def slope_two(out, out2, v, u, j, g, kept, ref, count, q):
     """g dy/dx and g dy/dlogit."""
-    s, t = slope(v[j], u[j], kept, ref, count, *q)
+    s, t = spread(v[j], u[j], step(start(), v[j], u[j], ref, *q), kept, ref, *q)
     out[j], out2[j] = g * s, g * t
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
 
+MOST_TAPS = 9  # up to so many elements windows are sorted side by side
+INSERTION = 32  # up to so many one by one by insertion, more by merging
+
 
 def collect(f, x, n, g, j, step, box, lx, table, values, places):
     """The elements of window j of a unit and their positions in the plane, largest first; returns their number."""
@@ -67,11 +70,20 @@ def order_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, weights = elements(a[X]), elements(a[Y]), reals(a[WEIGHTS])
     lx, ly, work = lane_step(f, X), lane_step(f, Y), a[WORK] + slot * f[WORK_SIZE] + f[SORT_AT]
+    rows, pack, even, odd = tap_lanes(), lanes(), wide_lanes(), wide_lanes()
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
             at = spot(f, Y, n, g, od, oh, o)
+            if FEW:
+                c = window_taps(f, x, n, g, m, step, firsts(f, n, g, o), box, rows, pack, even, odd)
+                sort_taps(rows, c, m)
+                weigh_taps(f, weights, rows, c, m, g, pack)
+                to = shift(y, at)
+                for j in range(m):
+                    store(to, j * ly, pack[j])
+                continue
             for j in range(m):
                 values, places, c = ranked(f, x, n, g, j, step, box, lx, firsts(f, n, g, o), work)
                 row, s = weight_row(f, g, j, c), real(0)
@@ -79,6 +91,91 @@ def order_forward(plan, data, slot, lo, hi):
                     if weights[row + i] != real(0):
                         s += weights[row + i] * values[i]
                 store(y, at + j * ly, s if values[0] == values[0] else values[0])
+
+
+def sort_taps(rows, c, m):
+    """Sort the taps of m windows, largest first: a network, whose every step is a loop over windows."""
+    for i in range(1, c):
+        for k in range(i, 0, -1):
+            upper, lower = shift(rows, (k - 1) * LANES), shift(rows, k * LANES)
+            for j in range(m):
+                v, w = upper[j], lower[j]
+                swap = above(w, v)
+                upper[j], lower[j] = w if swap else v, v if swap else w
+
+
+def weigh_taps(f, weights, rows, c, m, g, out):
+    """The weighted sums of sorted taps; a weight of 0 takes no part, a NaN makes the sum one."""
+    for j in range(m):
+        out[j] = real(0)
+    for i in range(min(c, f[RANKS])):
+        row = shift(rows, i * LANES)
+        if f[CHANNEL_LANES] == 1 and f[RANK_CHANNEL] != 0:
+            for j in range(m):
+                w = weights[weight_row(f, g, j, c) + i]
+                out[j] += w * row[j] if w != real(0) else real(0)
+        else:
+            w = weights[weight_row(f, g, 0, c) + i]
+            if w != real(0):
+                for j in range(m):
+                    out[j] += w * row[j]
+    for j in range(m):
+        out[j] = out[j] if rows[j] == rows[j] else rows[j]
+
+
+def rank_taps(rows, ranks, c, m):
+    """How many taps rank before each tap of m windows; of equal ones the first ranks first."""
+    for i in range(c):
+        for j in range(m):
+            ranks[i * LANES + j] = real(0)
+    for i in range(c):
+        for k in range(i + 1, c):
+            first, later = shift(ranks, i * LANES), shift(ranks, k * LANES)
+            v, w = shift(rows, i * LANES), shift(rows, k * LANES)
+            for j in range(m):
+                swap = above(w[j], v[j])
+                first[j] += real(1) if swap else real(0)
+                later[j] += real(0) if swap else real(1)
+
+
+def weights_of_taps(f, weights, rank, c, m, g, gy, out):
+    """g times the weight of one tap of m windows."""
+    for j in range(m):
+        out[j] = real(0)
+    for i in range(min(c, f[RANKS])):
+        r = real(i)
+        if f[CHANNEL_LANES] == 1 and f[RANK_CHANNEL] != 0:
+            for j in range(m):
+                w = weights[weight_row(f, g, j, c) + i]
+                out[j] = gy[j] * w if rank[j] == r else out[j]
+        else:
+            w = weights[weight_row(f, g, 0, c) + i]
+            for j in range(m):
+                out[j] = gy[j] * w if rank[j] == r else out[j]
+
+
+def sum_ranks(f, rows, ranks, c, m, gy, sums, pack):
+    """Add g times the element of each rank to the sums of the windows' lanes."""
+    for i in range(min(c, f[RANKS])):
+        r, own = real(i), shift(sums, i * LANES)
+        for j in range(m):
+            pack[j] = real(0)
+        for t in range(c):
+            v, rank = shift(rows, t * LANES), shift(ranks, t * LANES)
+            for j in range(m):
+                pack[j] = v[j] if rank[j] == r else pack[j]
+        for j in range(m):
+            own[j] += float64(gy[j]) * float64(pack[j])
+
+
+def flush_sums(f, sums, to, n, g, c, m):
+    """Add the lanes' sums to those of the channel (or, where lanes are channels, of each) and clear them."""
+    for i in range(min(c, f[RANKS])):
+        for j in range(m):
+            lane = j * f[CHANNEL_LANES]
+            own = spot(f, GRAD_PARAM, n, g, 0, 0, 0) + lane * lane_step(f, GRAD_PARAM) + f[f[RANK_ROW] + c] * f[RANKS]
+            to[own + i] += sums[i * LANES + j]
+            sums[i * LANES + j] = 0.0
 
 
 def weight_row(f, g, j, c):
@@ -93,6 +190,10 @@ def order_backward(plan, data, slot, lo, hi):
     x, grad, weights, sums = elements(a[X]), elements(a[Y]), reals(a[WEIGHTS]), doubles(a[GRAD_WEIGHTS])
     lx, ly, lt, each = lane_step(f, X), lane_step(f, Y), lane_step(f, TARGET), f[RECORDS + RECORD * TARGET + 4]
     work = a[WORK] + slot * f[WORK_SIZE] + f[SORT_AT]
+    rows, ranks, pack, even, odd, gl, own_sums = tap_lanes(), tap_lanes(), lanes(), wide_lanes(), wide_lanes(), lanes(), sum_lanes()
+    before = 0
+    for i in range(MOST_TAPS * LANES):
+        own_sums[i] = 0.0
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]
         target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
@@ -101,6 +202,17 @@ def order_backward(plan, data, slot, lo, hi):
                 for k in range(f[UNITS]):
                     o, m, step, box, share = unit_of(f, k, n, g, od, oh)
                     at = spot(f, Y, n, g, od, oh, o)
+                    if FEW:
+                        c = window_taps(f, x, n, g, m, step, firsts(f, n, g, o), box, rows, pack, even, odd)
+                        fetch(grad, at, m, ly, gl)
+                        rank_taps(rows, ranks, c, m)
+                        if LEARNS:
+                            if c != before and before > 0:
+                                flush_sums(f, own_sums, sums, n, g, before, LANES if f[CHANNEL_LANES] == 0 else m)
+                            before = c
+                            sum_ranks(f, rows, ranks, c, m, gl, own_sums, pack)
+                        scatter_taps(f, weights, target, ranks, n, g, c, m, step, lt, firsts(f, n, g, o), box, gl, pack)
+                        continue
                     for j in range(m):
                         values, places, c = ranked(f, x, n, g, j, step, box, lx, firsts(f, n, g, o), work)
                         row, gy = weight_row(f, g, j, c), load(grad, at + j * ly)
@@ -112,4 +224,18 @@ def order_backward(plan, data, slot, lo, hi):
                             own += f[f[RANK_ROW] + c] * f[RANKS]
                             for i in range(min(c, f[RANKS])):
                                 sums[own + i] += float64(gy) * float64(values[i])
+        if LEARNS and before > 0:
+            flush_sums(f, own_sums, sums, n, g, before, LANES if f[CHANNEL_LANES] == 0 else min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]))
+            before = 0
         close_plane(f, a, GRAD_X, target, n, g)
+
+
+def scatter_taps(f, weights, target, ranks, n, g, c, m, step, lt, table, box, gy, pack):
+    """Add g times its weight to every tap of m windows."""
+    t = 0
+    for d in range(box[0], box[1], box[2]):
+        for h in range(box[3], box[4], box[5]):
+            for w in range(box[6], box[7], box[8]):
+                weights_of_taps(f, weights, shift(ranks, t * LANES), c, m, g, gy, pack)
+                scatter(f, target, spot(f, TARGET, n, g, d, h, w), m, step, lt, table, pack)
+                t += 1

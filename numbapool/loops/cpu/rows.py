@@ -40,6 +40,17 @@ def row_of(f, r):
     return r // f[G], r % f[G], od, oh
 
 
+def lanes_of(f, g):
+    """Cells a position."""
+    return min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else 1
+
+
+def mark(a, task):
+    """This task is to be done again by the exact loops."""
+    octets(a[MASK])[task] = 1
+    integers(a[FAULT])[1] = 1
+
+
 def unit_of(f, k, n, g, od, oh):
     """Unit k of a row: first output, lanes, step, the box of its taps, and the divisor."""
     t = f[UNIT_TABLE] + UNIT * k
@@ -108,6 +119,33 @@ def gather_or_borrow(f, x, at, m, step, lane, table, pack):
     if step * lane == 1:
         return shift(x, at)
     return gather(f, x, at, m, step, lane, table, pack)
+
+
+def part_evens(x, even, odd, n):
+    """n elements, those at even and those at odd places."""
+    for j in range(n >> 1):
+        even[j], odd[j] = load(x, 2 * j), load(x, 2 * j + 1)
+    if n & 1:
+        even[n >> 1] = load(x, n - 1)
+
+
+def window_taps(f, x, n, g, m, step, table, box, rows, pack, even, odd):
+    """Every tap of m windows, a row of LANES each; returns how many."""
+    taps, c = (box[7] - box[6]) // box[8], 0
+    parted = step == 2 and row_step(f, X) == 1 and f[CHANNEL_LANES] == 0 and box[8] == 1 and 2 * m + taps < 8 * LANES
+    for d in range(box[0], box[1], box[2]):
+        for h in range(box[3], box[4], box[5]):
+            at = spot(f, X, n, g, d, h, box[6])
+            if parted:
+                part_evens(shift(x, at), even, odd, 2 * (m - 1) + taps)
+            for t in range(taps):
+                v = tap(f, x, at + t * box[8] * row_step(f, X), m, step, lane_step(f, X), table, pack) if not parted else \
+                    shift(odd if t & 1 else even, t >> 1)
+                row = shift(rows, c * LANES)
+                for j in range(m):
+                    row[j] = v[j]
+                c += 1
+    return c
 
 
 def scatter(f, target, at, m, step, lane, table, pack):

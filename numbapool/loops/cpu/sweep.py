@@ -1,0 +1,773 @@
+"""Sweep: poolings whose windows share their work, because what they gather joins: sums, and the larger of two.
+
+Each row of the input is lifted once (to e^x and x e^x, say; a sum's and a maximum's rows are taken as they are), the rows
+of a window are joined column by column, and then the columns of each window: k + k steps and one lift where a loop over
+windows takes k * k of each.  All of it runs over unit-stride rows, in both memory orders.  Padding is cells that hold `start`.
+
+Backward gathers.  A formula here has a gradient that is a product: what a window hands out (`terms`, times g) by what an
+element makes of the sum over its windows (`spread`).  So rows of terms are joined along the inverse tables, and every
+element of the gradient is written once.
+
+A fold's lifts refer to a constant (`common`) and not to the window's maximum.  Where a window lies too far from it (`safe`
+says so) its row is marked, and the loops of fold.py, which have no such limits, do it again.
+
+Legend: see rows.py; t, u rows of cells, a cell is one lane at one position, `each` lanes a position; k component of a lift.
+"""
+from __future__ import annotations
+
+from ..layout import *  # noqa: F403
+from .rows import *  # noqa: F403
+
+BLOCK = 15  # rows that are summed before they go to a total: float32 sums of tall windows stay accurate
+# the loops over cells: called, since a copy at each of their places would take many times as long to compile
+CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "copy_row", "fill_row", "strided_copy", "strided_two", "strided_one", "pairs",
+          "pairs_and_even", "unweave", "weave", "halve", "lift_run", "finish_run", "terms_run", "give")
+BAND = 512  # cells of output rows that are worked on together: many short rows make one loop, whose end is slow, over all
+LONG = 32  # a window of so many columns is summed by halves
+
+# ---------------------------------------------------------------- rows of cells
+
+def join(a, b):
+    """Sums join by adding; chosen elements by `picked`."""
+    return a + b
+
+
+def merge_two(t, a, b, n):
+    """t = a and b joined."""
+    for j in range(n):
+        t[j] = join(a[j], b[j])
+
+
+def merge_one(t, a, n):
+    """Join a to t."""
+    for j in range(n):
+        t[j] = join(t[j], a[j])
+
+
+def merge_three(t, a, b, c, n):
+    """t = a, b and c joined."""
+    for j in range(n):
+        t[j] = join(join(a[j], b[j]), c[j])
+
+
+def merge_more(t, a, b, n):
+    """Join a and b to t."""
+    for j in range(n):
+        t[j] = join(join(t[j], a[j]), b[j])
+
+
+def copy_row(t, a, n):
+    """t = a."""
+    for j in range(n):
+        t[j] = a[j]
+
+
+def fill_row(t, n, value):
+    """Every cell the same."""
+    for j in range(n):
+        t[j] = value
+
+
+def strided_copy(t, a, n, s):
+    """t = every s-th cell of a."""
+    for j in range(n):
+        t[j] = a[j * s]
+
+
+def strided_two(t, a, n, s, apart):
+    """t = every s-th cell of a, and those `apart` from them, joined."""
+    for j in range(n):
+        t[j] = join(a[j * s], a[j * s + apart])
+
+
+def strided_one(t, a, n, s):
+    """Join every s-th cell of a to t."""
+    for j in range(n):
+        t[j] = join(t[j], a[j * s])
+
+
+def slide(t, a, n, taps, apart):
+    """t = a, and what lies 1, 2, ... times `apart` from it, joined."""
+    if taps == 1:
+        copy_row(t, a, n)
+    elif taps == 2:
+        merge_two(t, a, shift(a, apart), n)
+    else:
+        merge_three(t, a, shift(a, apart), shift(a, 2 * apart), n)
+        for i in range(3, taps - 1, 2):
+            merge_more(t, shift(a, i * apart), shift(a, (i + 1) * apart), n)
+        if taps & 1 == 0:
+            merge_one(t, shift(a, (taps - 1) * apart), n)
+
+
+def slide_strided(t, a, n, s, taps, apart):
+    """`slide` for every s-th cell."""
+    if taps == 1:
+        strided_copy(t, a, n, s)
+    else:
+        strided_two(t, a, n, s, apart)
+    for i in range(2, taps):
+        strided_one(t, shift(a, i * apart), n, s)
+
+
+def pairs(t, a, n):
+    """t = the pairs of neighbours in a, joined."""
+    for j in range(n):
+        t[j] = join(a[2 * j], a[2 * j + 1])
+
+
+def unweave(even, odd, a, n):
+    """The cells of a at even and at odd places."""
+    for j in range(n):
+        even[j], odd[j] = a[2 * j], a[2 * j + 1]
+
+
+def pairs_and_even(t, even, a, n):
+    """`pairs`, and the cells at even places."""
+    for j in range(n):
+        t[j], even[j] = join(a[2 * j], a[2 * j + 1]), a[2 * j]
+
+
+def slide_pairs(t, a, n, taps, apart, even, odd):
+    """`slide` for every second cell: pairs of neighbours load at full width, a single strided cell does not."""
+    if taps == 2 and apart == 1:
+        pairs(t, a, n)
+    elif taps == 3 and apart == 1:
+        pairs_and_even(t, even, a, n)
+        even[n] = a[2 * n]
+        merge_one(t, shift(even, 1), n)
+    else:
+        unweave(even, odd, a, n + (((taps - 1) * apart + 1) >> 1))
+        copy_row(t, even, n)
+        for i in range(1, taps):
+            p = i * apart
+            merge_one(t, shift(odd if p & 1 else even, p >> 1), n)
+
+
+def halve(pack, a, n, apart):
+    """n cells joined in pairs, pairs of pairs, ..."""
+    for j in range(n):
+        pack[j] = a[j * apart]
+    while n > 1:
+        half = (n + 1) >> 1
+        merge_one(pack, shift(pack, half), n - half)
+        n = half
+    return pack[0]
+
+
+# ---------------------------------------------------------------- forward
+
+def runs_of(f, operand, positions, each):
+    """How the cells of a row lie in memory: runs, cells a run, distance of runs, distance of cells."""
+    across, down = row_step(f, operand), lane_step(f, operand)
+    if each == 1:
+        return 1, positions, 0, across
+    if down == 1 and across == each:
+        return 1, positions * each, 0, 1
+    return positions, each, across, down
+
+
+def flat(f, operand, each):
+    """Whether the positions of a row of an operand follow one another."""
+    return lane_step(f, operand) == 1 and row_step(f, operand) == each
+
+
+def step_in(f, operand, each):
+    """From cell to cell within a run."""
+    return row_step(f, operand) if each == 1 else lane_step(f, operand)
+
+
+def runs_of_all(f, positions, each, operand):
+    """Runs and cells a run such that x, the logits, and another operand all go through them at their own steps."""
+    if each == 1:
+        return 1, positions
+    if flat(f, X, each) and flat(f, operand, each) and flat_logits(f, each):
+        return 1, positions * each
+    return positions, each
+
+
+def no_logits(f, each):
+    """There is no second operand."""
+    return True
+
+
+def flat_second(f, each):
+    """Whether the positions of a row of logits follow one another."""
+    return flat(f, LOGIT, each)
+
+
+def fetch_run(x, at, n, s, raw):
+    """A run of stored elements at unit stride: the memory itself where it is that."""
+    if s == 1:
+        return shift(x, at)
+    for j in range(n):
+        raw[j] = x[at + j * s]
+    return raw
+
+
+def lift_row(f, x, logit, n, g, d, h, chunk, each, row, par, raw, raw2, q):
+    """The components of every element of a row of the chunk."""
+    runs, run = runs_of_all(f, f[chunk + C_HI] - f[chunk + C_LO], each, X)
+    at, size, s = spot(f, X, n, g, d, h, f[chunk + C_LO]), f[ROW_CELLS], step_in(f, X, each)
+    for i in range(runs):
+        v = fetch_run(x, at + i * row_step(f, X), run, s, raw)
+        u = fetch_logit(f, logit, n, g, d, h, f[chunk + C_LO] + i, run, each, raw2)
+        lift_run(row, i * run, size, v, u, run, par, q)
+
+
+def lift_one(row, at, size, v, u, n, par, q):
+    """The components of a run of elements."""
+    r = shift(row, at)
+    for j in range(n):
+        set_cell(r, j, size, lift(load(v, j), *(q + lane_params(par, at + j))))
+
+
+def lift_two(row, at, size, v, u, n, par, q):
+    """The components of a run of elements and their logits."""
+    r = shift(row, at)
+    for j in range(n):
+        set_cell(r, j, size, lift(load(v, j), load(u, j), *(q + lane_params(par, at + j))))
+
+
+def no_logit(f, logit, n, g, d, h, w, run, each, raw):
+    """There is no second operand."""
+    return raw
+
+
+def fetch_second(f, logit, n, g, d, h, w, run, each, raw):
+    """A run of logits."""
+    return fetch_run(logit, spot(f, LOGIT, n, g, d, h, w), run, step_in(f, LOGIT, each), raw)
+
+
+def place_of(f, n, g, chunk, each):
+    """Where the rows of a chunk lie, read once for many rows: what `lifted` and `join_rows` need of the plan."""
+    r = RECORDS + RECORD * X
+    return (spot(f, X, n, g, 0, 0, f[chunk + C_LO]), f[r + 2], f[r + 3], f[RING_D], f[RING_H], f[ROW_CELLS],
+            (f[chunk + C_LO] - f[chunk + C_START]) * each, (f[chunk + C_HI] - f[chunk + C_LO]) * each, f[H])
+
+
+def lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, place):
+    """Where the components of a row lie: in memory, in the ring of recent rows, or there from now on."""
+    if BORROW:  # x lies in runs that are rows of cells already
+        return shift(x, place[0] + d * place[1] + h * place[2])
+    slot = (d & place[3]) * (place[4] + 1) + (h & place[4])
+    row = shift(ring, slot * ACCUMULATORS * place[5])
+    if tags[slot] != d * place[8] + h:
+        tags[slot] = d * place[8] + h
+        lift_row(f, x, logit, n, g, d, h, chunk, each, row, par, raw, raw2, q)
+    return row
+
+
+def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place):
+    """The rows of the windows of output row (od, oh), joined column by column into t, which has padding on both sides."""
+    d, first, high = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
+    rows, down, deep = f[f[D_COUNT] + od] * high, f[H_STEP], f[D_STEP]
+    size, skip, cells = place[5], place[6], place[7]
+    h, last = first, first + high * down
+    p = lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, place)
+    one, two, block, blocks = p, p, 1, 0
+    for i in range(1, rows):
+        h += down
+        if h == last:
+            d, h = d + deep, first
+        p = lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, place)
+        block += 1
+        if block == 1:
+            one = p
+        elif block == 2:
+            two = p
+        elif block == 3:
+            for k in range(ACCUMULATORS):
+                merge_three(shift(t, k * CELLS + skip), shift(one, k * size), shift(two, k * size), shift(p, k * size), cells)
+        elif block & 1 == 0:
+            one = p
+        else:
+            for k in range(ACCUMULATORS):
+                merge_more(shift(t, k * CELLS + skip), shift(one, k * size), shift(p, k * size), cells)
+        if BLOCKED and block == BLOCK and i + 1 < rows:
+            for k in range(ACCUMULATORS):
+                add_up(shift(total, k * CELLS + skip), shift(t, k * CELLS + skip), cells, blocks)
+            block, blocks = 0, 1
+    for k in range(ACCUMULATORS):
+        c = k * CELLS + skip
+        if block == 1:
+            copy_row(shift(t, c), shift(one, k * size), cells)
+        elif block == 2:
+            merge_two(shift(t, c), shift(one, k * size), shift(two, k * size), cells)
+        elif block & 1 == 0:
+            merge_one(shift(t, c), shift(one, k * size), cells)
+        if blocks:
+            merge_one(shift(t, c), shift(total, c), cells)
+
+
+def add_up(total, t, n, again):
+    """Move a block's sums to the total."""
+    if again:
+        merge_one(total, t, n)
+    else:
+        copy_row(total, t, n)
+
+
+def join_columns(f, t, u, chunk, each, pack, odd, m):
+    """The columns of each window of the chunk, joined."""
+    s, taps, apart = f[W_STRIDE], f[W_TAPS], f[W_STEP] * each
+    if s == 0 or (each == 1 and taps >= LONG and s > 1):
+        for i in range(m):
+            o = f[chunk + C_OUT] + i
+            at, count = (f[f[W_FIRST] + o] - f[chunk + C_START]) * each, f[f[W_COUNT] + o]
+            if each > 1:
+                slide(shift(u, i * each), shift(t, at), each, count, apart)
+            elif count >= LONG:
+                u[i] = halve(pack, shift(t, at), count, apart)
+            else:
+                v = t[at]
+                for w in range(1, count):
+                    v = join(v, t[at + w * apart])
+                u[i] = v
+    elif s == 1 or m == 1:
+        slide(u, t, m * each, taps, apart)
+    elif each > 1:
+        for i in range(m):
+            slide(shift(u, i * each), shift(t, i * s * each), each, taps, apart)
+    elif s == 2:
+        slide_pairs(u, t, m, taps, apart, pack, odd)
+    else:
+        slide_strided(u, t, m, s, taps, apart)
+
+
+def pads(f, t, chunk, each):
+    """Cells of padding on both sides of a row."""
+    skip, end = (f[chunk + C_LO] - f[chunk + C_START]) * each, (f[chunk + C_HI] - f[chunk + C_START]) * each
+    length = f[chunk + C_LENGTH] * each
+    for k in range(ACCUMULATORS):
+        fill_row(shift(t, k * CELLS), skip, empty())
+        fill_row(shift(t, k * CELLS + end), length - end, empty())
+
+
+def parameters_of(f, a, n, g, each, positions, par):
+    """The parameters of the cells of a row: one a lane."""
+    for k in range(PARAMETERS):
+        p = reals(a[PARAM + k])
+        at, s = spot(f, PARAM + k, n, g, 0, 0, 0), lane_step(f, PARAM + k) if f[CHANNEL_LANES] == 1 else 0
+        for i in range(positions):
+            for j in range(each):
+                par[k * CELLS + i * each + j] = p[at + j * s]
+
+
+def shares(f, chunk, each, number):
+    """The divisors of a chunk's windows, as far as the last axis makes them."""
+    table = f[W_SHARE] + f[chunk + C_OUT]
+    for i in range(f[chunk + C_LANES]):
+        for l in range(each):
+            number[i * each + l] = real(f[table + i])
+
+
+def finish_run(y, u, at, n, share, number, par, q):
+    """y of a run of windows; whether one of them was out of reach of the common reference."""
+    bad = 0
+    for j in range(n):
+        v = get_cell(u, at + j)
+        y[j] = finish(v, REFERENCE, share * number[at + j], *(q + lane_params(par, at + j)))
+        bad |= 0 if safe(v, *(q + lane_params(par, at + j))) else 1
+    return bad
+
+
+def finish_row(y, at, u, skip, each, share, number, par, pack, q, runs, run, apart, s):
+    """Store y of the windows of a chunk; whether one of them was out of reach."""
+    if not HALF:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
+        if runs == 1 and s == 1:
+            return finish_run(shift(y, at), u, skip, run, share, number, par, q)
+    bad = 0
+    for i in range(runs):
+        bad |= finish_run(pack, u, skip + i * run, run, share, number, par, q)
+        row = shift(y, at + i * apart)
+        for j in range(run):
+            store(row, j * s, pack[j])
+    return bad
+
+
+def band_of(f, chunk, each):
+    """How many output rows are worked on together, their pitch in t and in u: many short rows make one loop over all."""
+    s, length = f[W_STRIDE], f[chunk + C_LENGTH] * each
+    if each > 1 or s == 0 or f[CHUNKS] > 1 or (s > 1 and f[W_TAPS] >= LONG):
+        return 1, length, f[chunk + C_LANES] * each
+    across = (length + s - 1) // s
+    return max(1, BAND // (across * s)), across * s, across
+
+
+def sweep_forward(plan, data, slot, lo, hi):
+    """Rows lo..hi of y."""
+    f, a = integers(plan), integers(data)
+    x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
+    t, u, total, par, number, pack, odd, raw, raw2 = row4(), row4(), row4(), row4(), row1(), row1(), row1(), raw1(), raw1()
+    ring, tags = reals(a[WORK] + slot * f[WORK_SIZE]), integers(a[WORK] + slot * f[WORK_SIZE] + f[TAGS_AT])
+    q = numbers(doubles(a[NUMBERS]))
+    r, set_for, set_each = lo, 0, 0
+    while r < hi:
+        n, g, od, oh = row_of(f, r)
+        last, each = min(f[OH], oh + hi - r), lanes_of(f, g)
+        for c in range(f[CHUNKS]):
+            chunk = f[CHUNK_TABLE] + CHUNK * c
+            band, pitch, across = band_of(f, chunk, each)
+            m = f[chunk + C_LANES] * each
+            if chunk != set_for or each != set_each:
+                set_for, set_each = chunk, each
+                for b in range(band):
+                    pads(f, shift(t, b * pitch), chunk, each)
+                    shares(f, chunk, each, shift(number, b * across))
+            band = min(band, last - oh)
+            parameters_of(f, a, n, g, each, max(band * pitch // each, f[chunk + C_LANES]), par)
+            for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
+                tags[i] = -1
+            place, step = place_of(f, n, g, chunk, each), f[RECORDS + RECORD * Y + 3]
+            runs, run, apart, s = runs_of(f, Y, f[chunk + C_LANES], each)
+            at, deep = spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), f[f[D_SHARE] + od]
+            for i in range(0, last - oh, band):
+                rows = min(band, last - oh - i)
+                for b in range(rows):
+                    join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place)
+                join_columns_of(f, t, u, chunk, each, pack, odd, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
+                together = across == m and step == m and runs == 1
+                for b in range(1, rows):
+                    together = together and f[f[H_SHARE] + oh + i + b] == f[f[H_SHARE] + oh + i]
+                for b in range(1 if together else rows):
+                    share = real(deep * f[f[H_SHARE] + oh + i + b])
+                    if finish_row(y, at + (i + b) * step, u, b * across, each, share, number, par, pack, q, runs,
+                                  run * rows if together else run, apart, s) != 0:
+                        for k in range(b, rows if together else b + 1):
+                            mark(a, r + i + k)
+        r += last - oh
+
+
+def join_columns_of(f, t, u, chunk, each, pack, odd, m):
+    """The columns of each window, for every component."""
+    for k in range(ACCUMULATORS):
+        join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, each, pack, odd, m)
+
+
+# ---------------------------------------------------------------- backward
+
+def terms_run(held, size, u, n, gy, share, number, par, q):
+    """What a run of windows hands out, times g; whether one of them was out of reach."""
+    bad = 0
+    for j in range(n):
+        v = get_cell(u, j)
+        w = terms(v, REFERENCE, share * number[j], *(q + lane_params(par, j)))
+        scale_cell(held, j, size, gy[j], w)
+        bad |= 0 if safe(v, *(q + lane_params(par, j))) else 1
+    return bad
+
+
+def grad_row(f, grad, n, g, od, oh, chunk, each, gy):
+    """The upstream gradient of the windows of a chunk, as numbers."""
+    runs, run, apart, s = runs_of(f, Y, f[chunk + C_LANES], each)
+    at = spot(f, Y, n, g, od, oh, f[chunk + C_OUT])
+    for i in range(runs):
+        row, out = shift(grad, at + i * apart), shift(gy, i * run)
+        for j in range(run):
+            out[j] = load(row, j * s)
+
+
+def turn_row(f, a, n, g, od, oh, u, chunk, each, gy, share, number, par, pack, q):
+    """g dy/dparameter of the windows of a chunk, each to its place in an output-shaped array."""
+    p, at = reals(a[GRAD_PARAM]), spot(f, GRAD_PARAM, n, g, od, oh, f[chunk + C_OUT])
+    across, s = row_step(f, GRAD_PARAM), lane_step(f, GRAD_PARAM)
+    turn_run(pack, u, f[chunk + C_LANES] * each, gy, share, number, par, q)
+    for i in range(f[chunk + C_LANES]):
+        for l in range(each):
+            p[at + i * across + l * s] = pack[i * each + l]
+
+
+def turn_run(out, u, n, gy, share, number, par, q):
+    """g dy/dparameter of a run of windows."""
+    for j in range(n):
+        out[j] = gy[j] * param_slope(get_cell(u, j), REFERENCE, share * number[j], *(q + lane_params(par, j)))
+
+
+def cover_rows(f, held, w, n, chunk, each, d, h, lead):
+    """Join what all rows of windows hand out that cover row (d, h) of the input."""
+    cells, size, fresh = f[chunk + C_LANES] * each, f[HELD_CELLS], 1
+    for i in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
+        for j in range(f[f[H_COVER] + h], f[f[H_COVER] + h + 1]):
+            row = shift(held, held_slot(f, f[f[D_COVER] + i], f[f[H_COVER] + j]) * TERMS * size)
+            for k in range(TERMS):
+                if fresh:
+                    copy_row(shift(w, k * CELLS + lead), shift(row, k * size), cells)
+                else:
+                    merge_one(shift(w, k * CELLS + lead), shift(row, k * size), cells)
+            fresh = 0
+    if fresh:
+        for k in range(TERMS):
+            fill_row(shift(w, k * CELLS + lead), cells, real(0))
+
+
+def held_slot(f, od, oh):
+    """Where the terms of an output row are kept."""
+    return (od & f[HELD_D]) * (f[HELD_H] + 1) + (oh & f[HELD_H])
+
+
+def cover_columns(f, w, e, chunk, each, lead, odd, even):
+    """Every position's sum over the windows that cover it, from the sums over rows."""
+    first, n, taps = f[chunk + C_FROM] - f[chunk + C_START], f[chunk + C_TO] - f[chunk + C_FROM], f[W_TAPS]
+    if each == 1 and f[W_SPREAD] == 1:
+        apart = f[W_STEP]
+        slide(e, shift(w, lead - (taps - 1) * apart + first), n, taps, apart)
+    elif each == 1 and f[W_SPREAD] == 2:
+        twos, ones = (taps + 1) >> 1, taps >> 1
+        j0, half = first >> 1, ((first + n + 1) >> 1) - (first >> 1)
+        slide(even, shift(w, lead - (twos - 1) + j0), half, twos, 1)
+        if ones == 0:
+            fill_row(odd, half, real(0))
+        else:
+            slide(odd, shift(w, lead - (ones - 1) + j0), half, ones, 1)
+        if first & 1:
+            e[0] = odd[0]
+            weave(shift(e, 1), shift(even, 1), shift(odd, 1), n - 1)
+        else:
+            weave(e, even, odd, n)
+    else:
+        gather_columns(f, w, e, chunk, each, lead)
+
+
+def weave(e, even, odd, n):
+    """e = even[0], odd[0], even[1], odd[1], ..."""
+    for j in range(n >> 1):
+        e[2 * j], e[2 * j + 1] = even[j], odd[j]
+    if n & 1:
+        e[n - 1] = even[n >> 1]
+
+
+def gather_columns(f, w, e, chunk, each, lead):
+    """`cover_columns` for windows at any places."""
+    for i in range(f[chunk + C_TO] - f[chunk + C_FROM]):
+        at = f[W_COVER] + f[chunk + C_FROM] + i
+        lo, hi = f[at], f[at + 1]
+        if each > 1:
+            row = shift(e, i * each)
+            if lo == hi:
+                fill_row(row, each, real(0))
+            else:
+                copy_row(row, shift(w, lead + (f[f[W_COVER] + lo] - f[chunk + C_OUT]) * each), each)
+            for o in range(lo + 1, hi):
+                merge_one(row, shift(w, lead + (f[f[W_COVER] + o] - f[chunk + C_OUT]) * each), each)
+        else:
+            v = real(0)
+            for o in range(lo, hi):
+                v += w[lead + f[f[W_COVER] + o] - f[chunk + C_OUT]]
+            e[i] = v
+
+
+def give_one(out, out2, v, u, row, size, e, at, skip, n, par, q):
+    """The gradient of a run of elements."""
+    r, sums = shift(row, skip), shift(e, at)
+    for j in range(n):
+        out[j] = spread(load(v, j), lifted_cell(r, j, size), sum_cell(sums, j), REFERENCE, *(q + lane_params(par, skip + j)))
+
+
+def give_two(out, out2, v, u, row, size, e, at, skip, n, par, q):
+    """The gradients of a run of elements and of their logits."""
+    r, sums = shift(row, skip), shift(e, at)
+    for j in range(n):
+        out[j], out2[j] = spread(load(v, j), load(u, j), lifted_cell(r, j, size), sum_cell(sums, j), REFERENCE, *(q + lane_params(par, skip + j)))
+
+
+def give_sums(out, out2, v, u, row, size, e, at, skip, n, par, q):
+    """The gradient where it does not depend on the element."""
+    sums = shift(e, at)
+    for j in range(n):
+        out[j] = spread(real(0), (), sum_cell(sums, j), REFERENCE, *q)
+
+
+def give_row(f, a, x, logit, row, n, g, d, h, chunk, each, e, par, pack, pack2, raw, raw2, q):
+    """Store the gradient of the elements of a row that belong to the chunk."""
+    skip, width = (f[chunk + C_FROM] - f[chunk + C_LO]) * each, f[chunk + C_TO] - f[chunk + C_FROM]
+    runs, run = runs_of_all(f, width, each, GRAD_X)
+    at, from_x = spot(f, GRAD_X, n, g, d, h, f[chunk + C_FROM]), spot(f, X, n, g, d, h, f[chunk + C_FROM])
+    gx, gl, s, apart = elements(a[GRAD_X]), open_second(a), step_in(f, GRAD_X, each), row_step(f, GRAD_X)
+    for i in range(runs):
+        v, u = raw, raw2
+        if RECOMPUTE:
+            v = fetch_run(x, from_x + i * row_step(f, X), run, step_in(f, X, each), raw)
+            u = fetch_logit(f, logit, n, g, d, h, f[chunk + C_FROM] + i, run, each, raw2)
+        if not HALF:  # noqa: SIM102
+            if s == 1:
+                give(shift(gx, at + i * apart), shift(gl, at + i * apart), v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
+                continue
+        give(pack, pack2, v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
+        for j in range(run):
+            store(gx, at + i * apart + j * s, pack[j])
+        store_second(gl, at + i * apart, run, s, pack2)
+
+
+def open_logits(a):
+    """The gradient of the logits."""
+    return elements(a[GRAD_LOGIT])
+
+
+def open_none(a):
+    """There is no second gradient."""
+    return elements(a[GRAD_X])
+
+
+def store_logits(gl, at, n, s, pack):
+    """Store a run of the second gradient."""
+    for j in range(n):
+        store(gl, at + j * s, pack[j])
+
+
+def store_none(gl, at, n, s, pack):
+    """There is no second gradient."""
+
+
+def sweep_backward(plan, data, slot, lo, hi):
+    """Rows lo..hi of the gradient with respect to x (and the logits, and the parameters)."""
+    f, a = integers(plan), integers(data)
+    x, logit, grad = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
+    t, u, total, w, e, par = row4(), row4(), row4(), row4(), row4(), row4()
+    number, pack, pack2, gy, raw, raw2 = row1(), row1(), row1(), row1(), raw1(), raw1()
+    base = a[WORK] + slot * f[WORK_SIZE]
+    ring, tags, held, held_tags = reals(base), integers(base + f[TAGS_AT]), reals(base + f[HELD_AT]), integers(base + f[HELD_TAGS_AT])
+    q = numbers(doubles(a[NUMBERS]))
+    r = lo
+    while r < hi:
+        h, d = r % f[H], r // f[H] % f[D]
+        p = r // f[H] // f[D]
+        n, g = p // f[G], p % f[G]
+        last, each = min(f[H], h + hi - r), lanes_of(f, g)
+        for c in range(f[SLICES]):
+            chunk = f[SLICE_TABLE] + CHUNK * c
+            lead = f[W_LEAD] * each
+            pads(f, t, chunk, each)
+            parameters_of(f, a, n, g, each, max(f[chunk + C_LENGTH], f[chunk + C_LANES]), par)
+            shares(f, chunk, each, number)
+            for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
+                tags[i] = -1
+            for i in range((f[HELD_D] + 1) * (f[HELD_H] + 1)):
+                held_tags[i] = -1
+            for k in range(TERMS):
+                fill_row(shift(w, k * CELLS), lead, real(0))
+                fill_row(shift(w, k * CELLS + lead + f[chunk + C_LANES] * each), lead, real(0))
+            place = place_of(f, n, g, chunk, each)
+            for i in range(last - h):
+                if i == 0 or f[f[H_SAME] + h + i] == 0:
+                    for j in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
+                        for l in range(f[f[H_COVER] + h + i], f[f[H_COVER] + h + i + 1]):
+                            od, oh = f[f[D_COVER] + j], f[f[H_COVER] + l]
+                            s = held_slot(f, od, oh)
+                            if held_tags[s] != od * f[OH] + oh:
+                                held_tags[s] = od * f[OH] + oh
+                                grad_row(f, grad, n, g, od, oh, chunk, each, gy)
+                                if RECOMPUTE:
+                                    join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place)
+                                    join_columns_of(f, t, u, chunk, each, pack, pack2, f[chunk + C_LANES])
+                                share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh])
+                                if LEARNS:
+                                    turn_row(f, a, n, g, od, oh, u, chunk, each, gy, share, number, par, pack, q)
+                                to = shift(held, s * TERMS * f[HELD_CELLS])
+                                if terms_run(to, f[HELD_CELLS], u, f[chunk + C_LANES] * each, gy, share, number, par, q) != 0:
+                                    mark(a, p)
+                    cover_rows(f, held, w, n, chunk, each, d, h + i, lead)
+                    for k in range(TERMS):
+                        cover_columns(f, shift(w, k * CELLS), shift(e, k * CELLS), chunk, each, lead, pack, pack2)
+                row = held
+                if RECOMPUTE:
+                    row = lifted(f, x, logit, ring, tags, n, g, d, h + i, chunk, each, par, raw, raw2, q, place)
+                give_row(f, a, x, logit, row, n, g, d, h + i, chunk, each, e, par, pack, pack2, raw, raw2, q)
+        r += last - h
+
+
+# ---------------------------------------------------------------- the shapes of a formula
+
+def picked(a, b):
+    """Chosen elements join by choosing; a stands before b."""
+    return b if better(b, a) else a
+
+
+def nothing():
+    """An empty sum."""
+    return real(0)
+
+
+def as_it_is(x):
+    """An element is its own lift."""
+    return (x,)
+
+
+def lift_from_start(x, *q):
+    """What one element adds to an empty sum."""
+    return step(start(), x, REFERENCE, *q)
+
+
+def lift_both(x, logit, *q):
+    """What one element and its logit add to an empty sum."""
+    return step(start(), x, logit, REFERENCE, *q)
+
+
+def only(acc, ref, n):
+    """The chosen element."""
+    return acc[0]
+
+
+def always(acc, *q):
+    """The common reference is never too far away."""
+    return True
+
+
+def cell0(p, j):
+    """No number a cell."""
+    return ()
+
+
+def cell1(p, j):
+    """The component of cell j."""
+    return (p[j],)
+
+
+def cell2(p, j):
+    """The two components of cell j."""
+    return p[j], p[CELLS + j]
+
+
+def cell3(p, j):
+    """The three components of cell j."""
+    return p[j], p[CELLS + j], p[2 * CELLS + j]
+
+
+def stored1(p, j, size):
+    """The component of cell j of a row in the ring."""
+    return (p[j],)
+
+
+def stored2(p, j, size):
+    """The two components of cell j of a row in the ring."""
+    return p[j], p[size + j]
+
+
+def stored3(p, j, size):
+    """The three components of cell j of a row in the ring."""
+    return p[j], p[size + j], p[2 * size + j]
+
+
+def set_cell1(p, j, size, v):
+    """Set the component of cell j of a row in the ring."""
+    p[j] = v[0]
+
+
+def set_cell2(p, j, size, v):
+    """Set the two components of cell j of a row in the ring."""
+    p[j], p[size + j] = v
+
+
+def set_cell3(p, j, size, v):
+    """Set the three components of cell j of a row in the ring."""
+    p[j], p[size + j], p[2 * size + j] = v
+
+
+def scale_cell1(p, j, size, g, v):
+    """Set cell j to g times the component."""
+    p[j] = g * v[0]
+
+
+def scale_cell2(p, j, size, g, v):
+    """Set cell j to g times the two components."""
+    p[j], p[size + j] = g * v[0], g * v[1]

@@ -1,0 +1,245 @@
+"""Plans of sweeps (loops/cpu/sweep.py): which calls can take one, its chunks of columns, its rings of rows, its inverse tables."""
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from .loops import layout as at
+from .memory import CELLS, LANES
+from .plan import Buffer, Plan, Strides, dense
+from .windows import Axis, remembered
+
+RING = 1 << 19  # bytes of lifted rows that are kept for the next windows: half a second-level cache
+HELD = 1 << 23  # bytes of rows of terms, at most
+
+Axes = tuple[Axis, Axis, Axis]
+
+
+def reach(axis: Axis) -> np.ndarray:
+    """One past the last element of each window."""
+    return axis.first + (axis.count - 1) * axis.step + 1
+
+
+def merged(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], full: tuple[int, ...],
+           cells: int, channel_lanes: bool) -> tuple[tuple[int, ...], Axes, tuple[tuple[int, Strides], ...]]:
+    """One window over whole planes without gaps, seen as one of fewer and longer rows; any other call as it is.
+
+    full : the operands that have the input's size.
+    """
+    _, _, d, h, w = dims
+    whole = all(a.count.size == 1 and a.count[0] == n and a.step == 1 for a, n in zip(axes, dims[2:], strict=True))
+    steps = {k: s[4] if w > 1 else s[3] if h > 1 else s[2] for k, s in operands if k in full}
+    gapless = all((h == 1 or s[3] == w * steps[k]) and (d == 1 or s[2] == h * w * steps[k]) for k, s in operands if k in full)
+    gapless = gapless and all(step == (dims[1] if channel_lanes else 1) for step in steps.values())
+    if not whole or not gapless or d * h == 1:
+        return dims, axes, operands
+    times = max(t for t in range(1, d * h + 1) if d * h % t == 0 and (t == 1 or t * w <= cells))
+    shape = (1, d * h // times, w * times)
+    tables = tuple(Axis(np.zeros(1, np.int64), np.array([n]), 1, np.array([prod(int(a.share[0]) for a in axes) if i == 2 else 1]), (0, n, n))
+                   for i, n in enumerate(shape))
+    moved = tuple((k, (*s[:2], 0, steps[k] * w * times, steps[k]) if k in full else s) for k, s in operands)
+    return (*dims[:2], *shape), tables, moved  # type: ignore[return-value]
+
+
+def chunk(axis: Axis, size: int, lo: int, hi: int, inputs: tuple[int, int] | None = None) -> list[int]:
+    """The record of windows [lo, hi); inputs : the positions whose gradient they make."""
+    end = reach(axis)[lo:hi]
+    start, stop = (int(axis.first[lo:hi].min()), int(end.max())) if hi > lo else inputs or (0, 0)
+    if axis.grid:
+        origin, stride, kernel = axis.grid
+        start, stop = origin + lo * stride, origin + (hi - 1) * stride + (kernel - 1) * axis.step + 1
+    elif inputs:
+        start = min(start, inputs[0])
+    first, last = inputs or (0, 0)
+    stop = max(stop, last)
+    return [lo, hi - lo, start, stop - start, max(start, 0), min(stop, size), first, last]
+
+
+def chunks(axis: Axis, size: int, positions: int) -> np.ndarray | None:
+    """The windows in as few chunks of at most so many positions as can be, of like size; None where one window has more."""
+    outputs = axis.count.size
+    parts = 1
+    while parts <= outputs:
+        edges = [outputs * i // parts for i in range(parts + 1)]
+        found = [chunk(axis, size, lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+        if max(max(c[at.C_LENGTH], c[at.C_LANES]) for c in found) <= positions:
+            return np.array(found, np.int64)
+        parts = max(parts + 1, min(2 * parts, outputs)) if parts < outputs else outputs + 1
+    return None
+
+
+def slices(axis: Axis, size: int, positions: int, cover: np.ndarray) -> np.ndarray | None:
+    """The inputs in parts, each with the windows that cover it; None where that takes more positions."""
+    starts = cover[:size + 1] - (size + 1)
+    listed = cover[size + 1:]
+    for parts in (1 << i for i in range(size.bit_length() + 1)):
+        edges = sorted({size * i // parts for i in range(parts + 1)})
+        found = []
+        for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+            over = listed[starts[lo]:starts[hi]]
+            first, last = (int(over.min()), int(over.max()) + 1) if over.size else (0, 0)
+            if axis.grid and over.size == 0:
+                first = max(0, min((lo - axis.grid[0]) // axis.grid[1], axis.count.size - 1))
+                last = first + 1
+            elif axis.grid and axis.grid[0] + first * axis.grid[1] > lo:
+                first -= 1
+            found.append(chunk(axis, size, first, last, (lo, hi)))
+        if max(max(c[at.C_LENGTH], c[at.C_LANES], c[at.C_HI] - c[at.C_LO]) for c in found) <= positions:
+            return np.array(found, np.int64)
+    return None
+
+
+def covering(axis: Axis, size: int) -> np.ndarray:
+    """The inverse table: size + 1 places where the lists begin, then for each input the outputs that cover it, ascending."""
+    outputs = np.repeat(np.arange(axis.count.size), axis.count)
+    tap = np.arange(outputs.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
+    inputs = axis.first[outputs] + tap * axis.step
+    order = np.argsort(inputs, kind="stable")
+    starts = np.searchsorted(inputs[order], np.arange(size + 1)) + size + 1
+    return np.concatenate([starts, outputs[order]]).astype(np.int64)
+
+
+def repeats(cover: np.ndarray, size: int) -> np.ndarray:
+    """Whether an input's list is that of the one before."""
+    lists = [cover[cover[i]:cover[i + 1]].tobytes() for i in range(size)]
+    return np.array([0, *(a == b for a, b in zip(lists[:-1], lists[1:], strict=True))], np.int64)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest one that is at least n."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def ring(axes: Axes, lifts: int, cells: int, backward: bool, itemsize: int) -> tuple[int, int]:
+    """How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too."""
+    sizes, least = [], []
+    for axis in axes[:2]:
+        span = int(((axis.count - 1) * axis.step + 1).max())
+        least.append(min(power_of_two(span), power_of_two(2 * axis.step + 1)))  # three rows of a window side by side
+        again = backward or (axis.first[1:] < reach(axis)[:-1]).any()
+        sizes.append(power_of_two(span) if again else least[-1])
+    if prod(sizes) * lifts * cells * itemsize > RING:
+        return least[0], least[1]
+    return sizes[0], sizes[1]
+
+
+def held(covers: list[np.ndarray], dims: tuple[int, ...], outputs: tuple[int, ...], row: int) -> tuple[int, int]:
+    """How many planes and rows of terms are kept, of `row` bytes each: those over one input; in 3d whole planes, where they fit."""
+    sizes = []
+    for cover, n in zip(covers[:2], dims[2:4], strict=True):
+        spans = [int(cover[b - 1] - cover[a]) + 1 for a, b in zip(cover[:n], cover[1:n + 1], strict=True) if b > a]
+        sizes.append(power_of_two(max(spans, default=1)))
+    whole = power_of_two(outputs[1])
+    if dims[2] > 1 and sizes[0] * whole * row <= RING:
+        sizes[1] = whole
+    return sizes[0], sizes[1]
+
+
+def columns(axis: Axis, positions: int, channel_lanes: bool, table: np.ndarray) -> tuple[int, int]:
+    """How the columns of terms spread over the inputs (layout.py, W_SPREAD), and the padding that this needs."""
+    if channel_lanes or axis.grid is None or axis.count.size == 1:
+        return 0, 0
+    _, stride, kernel = axis.grid
+    how = 1 if stride == 1 else 2 if stride == 2 and axis.step == 1 else 0
+    lead = (kernel - 1) * axis.step + 1
+    room = int(table[:, at.C_LANES].max()) + 2 * lead <= positions
+    return (how, lead) if how and room else (0, 0)
+
+
+def straight(dims: tuple[int, ...], strides: Strides, channel_lanes: bool) -> bool:
+    """Whether the rows of an operand are rows of cells as they lie in memory."""
+    if channel_lanes:
+        return strides[1] == 1 and (strides[4] == dims[1] or dims[4] == 1) and dims[1] <= LANES
+    return strides[4] == 1 or dims[4] == 1
+
+
+def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, backward: bool) -> str | None:
+    """Which of the loops of direct.py can do a call: "quad", "nine" or none."""
+    if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
+        return None
+    if any(s[1 if channel_lanes else 4] != 1 for k, s in operands if k in (at.X, at.LOGIT, at.Y)):
+        return None
+    d, h, w = axes
+    if d.count.max() > 1 or not h.grid or not w.grid or (not channel_lanes and w.step > 1):
+        return None
+    kernel, strides = (h.grid[2], w.grid[2]), (h.grid[1], w.grid[1])
+    whole = all(int(a.count.min()) == a.grid[2] for a in (h, w) if a.grid)
+    if kernel == (2, 2) and whole and (channel_lanes or w.grid[1] == 2):
+        beside = strides == (2, 2) and h.grid[0] == w.grid[0] == 0 and h.step == w.step == 1 and d.count.size == dims[2]
+        return "quad" if beside or not backward else None
+    if kernel == (3, 3) and channel_lanes and not backward:
+        return "nine"
+    return None
+
+
+def build_small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool,
+                grad_channels_last: bool | None = None) -> Plan:
+    """The plan of a call that `small` has named."""
+    if grad_channels_last is not None:
+        operands = (*operands, *((k, dense(dims, grad_channels_last)) for k in (at.GRAD_X, at.GRAD_LOGIT)))
+    buffer = Buffer(dims, axes, channel_lanes, LANES)
+    buffer.place(at.W_COUNT, axes[2].count)
+    buffer.place(at.W_SHARE, axes[2].share)
+    rows = buffer.planes * prod(a.count.size for a in axes[:2])
+    return buffer.plan(dict(operands), 0, rows, rows)
+
+
+cached_small = remembered(build_small)
+
+
+def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, lifts: int, terms: int,
+          itemsize: int, grad_channels_last: bool | None = None) -> Plan | None:
+    """The plan of a sweep, or None where the windows or the memory do not suit one.
+
+    lifts : components of a lifted row, 0 where rows are taken as they are; terms : rows of terms (backward), else 0;
+    itemsize : bytes of a cell; grad_channels_last : the order of the gradient's memory.
+    """
+    backward = terms > 0
+    if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
+        return None
+    if backward:
+        operands = (*operands, *((k, dense(dims, bool(grad_channels_last))) for k in (at.GRAD_X, at.GRAD_LOGIT)))
+    width = min(LANES, dims[1]) if channel_lanes else 1
+    positions = CELLS // width
+    dims, axes, operands = merged(dims, axes, operands, (at.X, at.LOGIT, at.GRAD_X, at.GRAD_LOGIT), positions, channel_lanes)
+    cover = [covering(a, n) for a, n in zip(axes, dims[2:], strict=True)] if backward else []
+    forward = chunks(axes[2], dims[4], positions)
+    parts = slices(axes[2], dims[4], positions, cover[2]) if backward else forward
+    if forward is None or parts is None:
+        return None
+    buffer = Buffer(dims, axes, channel_lanes, LANES)
+    head = buffer.head
+    buffer.place(at.CHUNK_TABLE, forward)
+    buffer.place(at.SLICE_TABLE, parts)
+    head[at.CHUNKS], head[at.SLICES] = len(forward), len(parts)
+    if axes[2].grid and axes[2].count.size > 1:
+        head[at.W_STRIDE], head[at.W_TAPS] = axes[2].grid[1:]
+    buffer.place(at.W_COUNT, axes[2].count)
+    buffer.place(at.W_SHARE, axes[2].share)
+    cells = -(-int((parts[:, at.C_HI] - parts[:, at.C_LO]).max()) * width // 16) * 16
+    rows = ring(axes, lifts, cells, backward, itemsize) if lifts else (1, 1)
+    head[at.ROW_CELLS], head[at.RING_D], head[at.RING_H] = cells, rows[0] - 1, rows[1] - 1
+    work = _memory(head, at.TAGS_AT, prod(rows), lifts * cells * itemsize, 0)
+    if backward:
+        head[at.W_SPREAD], head[at.W_LEAD] = columns(axes[2], positions, channel_lanes, parts)
+        across = -(-int(parts[:, at.C_LANES].max()) * width // 16) * 16
+        kept = held(cover, dims, tuple(a.count.size for a in axes), terms * across * itemsize)
+        if prod(kept) * terms * across * itemsize > HELD:
+            return None
+        head[at.HELD_CELLS], head[at.HELD_D], head[at.HELD_H], head[at.HELD_AT] = across, kept[0] - 1, kept[1] - 1, work
+        work = _memory(head, at.HELD_TAGS_AT, prod(kept), terms * across * itemsize, work)
+        for field, table in zip((at.D_COVER, at.H_COVER, at.W_COVER), cover, strict=True):
+            buffer.place(field, table)
+        buffer.place(at.H_SAME, repeats(cover[1], dims[3]))
+    tasks = buffer.planes * dims[2] * dims[3]
+    return buffer.plan(dict(operands), work, buffer.planes * axes[0].count.size * axes[1].count.size, tasks)
+
+
+def _memory(head: np.ndarray, tags: int, rows: int, row: int, begin: int) -> int:
+    """Lay out so many rows and their tags from `begin` on; returns where the memory ends."""
+    head[tags] = begin + -(-rows * row // 64) * 64
+    return int(head[tags]) + -(-8 * rows // 64) * 64
+
+
+cached = remembered(build)
