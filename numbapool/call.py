@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arrays, plan, sweeps
+from . import arrays, choices, memory, plan, sweeps
 from .arrays import Array
 from .forms import Axes
 from .libraries import Library, address_of, dense
+from .loops import layout as at
 from .memory import LANES
-from .numeric import HALVES, real_name
+from .numeric import HALVES, real_name, storage_name
 from .prepared import Maker, Prepared, Source, Stage
 from .windows import Axis
 
+SCRATCH_BYTES = 1 << 18  # of a plane that is summed in scratch memory: a quarter of a second-level cache
 SCRATCH = 1 << 20  # elements of a half type's scratch plane that a group of channels aims at
 NAMES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 Five = tuple[int, int, int, int, int]
@@ -144,31 +146,54 @@ class Call:
         arrays.check_kind(self.target, self.shape(dims), self.dtype, f"{self.where}: out")
         return self.view(self.made_by(None), self.target.shape, self.target.strides, "out")
 
-    def plan(self, operands: dict[int, Any], gradient: bool = False, planes: int = 1, **more: Any) -> plan.Plan:
-        """The plan for operands that are views or bare distances; with `planes` gradients."""
-        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
-        half = gradient and self.dtype in HALVES
-        width = min(LANES, max(16, SCRATCH // max(prod(self.x.dims[2:]), 1))) if half else LANES
-        arguments = (self.x.dims, self.axes, records, self.lanes, width, self.memory_last if gradient else None, planes if half else 0)
+    def plan(self, operands: dict[int, Any], gradient: bool = False, planes: int = 1, scatter: bool = False, **more: Any) -> plan.Plan:
+        """The plan for operands that are views or bare distances; with `planes` gradients; scatter: to elements at any places."""
+        arguments = self.arguments(operands, gradient, planes, scatter)
         if self.extras is not None or more:
             return plan.build(*arguments, **more)
         return plan.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
 
-    def small(self, operands: dict[int, Any], gradient: bool = False) -> tuple[str | None, Any]:
-        """Which one-pass loop can do the call (None: none), and its plan."""
+    def choices(self, operands: dict[int, Any], gradient: bool = False) -> tuple[str | None, plan.Plan]:
+        """How select.py's loops choose, and their plan."""
+        past = memory.past_cache(8 * prod(self.out_dims)) if at.INDEX in operands else self.past_cache(gradient)
+        arguments = (*self.arguments(operands, gradient, 1, gradient), past)
+        return choices.build(*arguments) if self.extras is not None else choices.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
+
+    def arguments(self, operands: dict[int, Any], gradient: bool, planes: int, scatter: bool) -> tuple:
+        """What all plans are made of."""
+        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+        half = gradient and self.dtype in HALVES
+        width = min(LANES, max(16, SCRATCH // max(prod(self.x.dims[2:]), 1))) if half else LANES
+        itemsize = np.dtype(real_name(self.dtype)).itemsize
+        # results past the caches in one go: adding up there would read all of it first
+        plane = prod(self.x.dims[2:]) * itemsize * (min(width, self.x.dims[1]) if self.lanes else 1)
+        apart = scatter and self.past_cache(True) and self.memory_last == self.lanes and plane <= SCRATCH_BYTES
+        last = self.memory_last if gradient else None
+        return self.x.dims, self.axes, records, self.lanes, width, last, planes if half or apart else 0, itemsize
+
+    def small(self, operands: dict[int, Any], gradient: bool = False, lifts: tuple[int, int] = (1, 1)) -> tuple[str | None, Any]:
+        """Which loop for small windows can do the call (None: none), and its plan; lifts as those of `sweep`."""
         records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
         arguments = (self.x.dims, self.axes, records, self.lanes)
         shape = None if gradient and self.memory_last != self.lanes else sweeps.small(*arguments, gradient)
         if shape is None:
             return None, None
-        return shape, sweeps.cached_small(max(*self.x.dims[2:], *self.outputs), *arguments, self.memory_last if gradient else None)
+        if shape == "three":
+            sizes = lifts[0], lifts[1] if gradient else 0, np.dtype(real_name(self.dtype)).itemsize
+            return shape, sweeps.cached_three(max(*self.x.dims[2:], *self.outputs), *arguments[:3], *sizes, self.past_cache(gradient))
+        return shape, sweeps.cached_small(max(*self.x.dims[2:], *self.outputs), *arguments, self.memory_last if gradient else None,
+                                           self.past_cache(gradient))
+
+    def past_cache(self, gradient: bool) -> bool:
+        """Whether the result, a gradient of x or y, is written past the caches."""
+        return memory.past_cache(prod(self.x.dims if gradient else self.out_dims) * np.dtype(storage_name(self.dtype)).itemsize)
 
     def sweep(self, operands: dict[int, Any], lifts: tuple[int, int], gradient: bool = False, borrow: bool = False) -> tuple[Any, bool]:
         """The plan of a sweep, or None; and whether x lies as its rows do. lifts : components of a lifted row, and of a row of terms."""
         records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
         as_rows = borrow and sweeps.straight(self.x.dims, self.x.strides, self.lanes) and self.dtype not in HALVES
         arguments = (self.x.dims, self.axes, records, self.lanes, 0 if as_rows else lifts[0], lifts[1] if gradient else 0,
-                     np.dtype(real_name(self.dtype)).itemsize, self.memory_last if gradient else None)
+                     np.dtype(real_name(self.dtype)).itemsize, self.memory_last if gradient else None, self.past_cache(gradient))
         build = sweeps.build if self.extras is not None else functools.partial(sweeps.cached, max(*self.x.dims[2:], *self.outputs))
         return build(*arguments), as_rows
 

@@ -18,7 +18,7 @@ from .loops import layout as at
 from .loops.cpu.order import INSERTION, MOST_TAPS
 from .numeric import real_name
 from .parameters import Parameter
-from .plan import dense
+from .plan import Plan, dense
 from .prepared import Source, Stage
 
 # ---------------------------------------------------------------- parameters that vary with the output
@@ -128,11 +128,12 @@ class Fold:
             made = call.plan(distances, backward, planes)
             return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
 
-        shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward)
-        if shape == "quad" or (shape == "nine" and plain_sum):
+        lifts = kernels.lifts(*signature[:2], *kind[1:])
+        shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward, lifts)
+        if shape in ("quad", "three") or (shape == "nine" and plain_sum):
             kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
         else:
-            made, borrowed = call.sweep(distances, kernels.lifts(*signature[:2], *kind[1:]), backward, borrow=plain_sum)
+            made, borrowed = call.sweep(distances, lifts, backward, borrow=plain_sum)
             kernel = kernels.sweep_kernel(*signature, options, borrowed) if made else None
         call.stages.append(general() if made is None else call.stage(kernel, made, backward, addresses, general))
 
@@ -142,29 +143,24 @@ class Fold:
 class Select:
     """y is an element of the window; the backward pass follows the indices, given or found again."""
 
-    def kernel(self, call: Call, indexed: bool) -> Any:
-        """The forward kernel."""
-        return kernels.select_kernel(call.formula, call.dtype, indexed, self.wide(call))
+    def general(self, call: Call, indexed: bool, distances: dict[int, Any]) -> tuple[Any, Plan]:
+        """The forward kernel for any windows, and its plan."""
+        shape, made = call.choices(distances)
+        return kernels.select_kernel(call.formula, call.dtype, indexed, self.wide(call), shape), made
 
     @staticmethod
     def wide(call: Call) -> bool:
         """Whether positions in a plane need more than 32 bits."""
         return prod(call.x.dims[2:]) >= 1 << 31
 
-    def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, Any]]:
-        """Distances and addresses of what is read besides x."""
-        return {}, {}
-
     def launch(self, call: Call, indexed: bool) -> list[View]:
         """The views of y and, if they are wanted, of the indices."""
-        distances, addresses = self.reads(call)
         results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
-        distances |= {at.X: call.x, **results}
-        addresses |= {at.X: call.x, **results}
-        kernel, made = self.direct(call, distances) if not indexed and call.formula.family == "select" else (None, None)
+        operands = {at.X: call.x, **results}
+        kernel, made = self.direct(call, operands) if not indexed else (None, None)
         if made is None:
-            kernel, made = self.kernel(call, indexed), call.plan(distances)
-        call.launch(kernel, made, False, addresses)
+            kernel, made = self.general(call, indexed, operands)
+        call.launch(kernel, made, False, operands)
         return list(results.values())
 
     @staticmethod
@@ -190,7 +186,8 @@ class Select:
             return scatter(call, grad, self.launch(call, True)[1], "add")
         result = call.empty(call.x.dims, call.dtype)
         operands = {at.X: call.x, at.Y: grad}
-        call.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call)), call.plan(operands, True), True,
+        shape, made = call.choices(operands, True)
+        call.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call), shape), made, True,
                     {**operands, at.GRAD_X: result})
         return result
 
@@ -200,17 +197,20 @@ def scatter(call: Call, values: View, index: View, merge: str) -> View:
     call.dtype = call.given[values.source.number].dtype
     result = call.empty(call.x.dims, call.dtype)
     operands = {at.Y: values, at.INDEX: index}
-    call.launch(kernels.index_kernel("scatter_index", call.dtype, merge), call.plan(operands, True), True, {**operands, at.GRAD_X: result},
-                indexed=True)
+    kernel, made = kernels.index_kernel("scatter_index", call.dtype, merge), call.plan(operands, True, scatter=True)
+    call.launch(kernel, made, True, {**operands, at.GRAD_X: result}, indexed=True)
     return result
 
 
 class Draw(Select):
     """y is an element of the window that is drawn by samples or a seed."""
 
-    def kernel(self, call: Call, indexed: bool) -> Any:
-        """The forward kernel."""
-        return kernels.draw_kernel(call.formula, call.dtype, indexed)
+    def forward(self, call: Call, indexed: bool) -> list[Any]:
+        """y and the indices."""
+        distances, addresses = self.reads(call)
+        results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
+        self.run(call, False, indexed, {at.X: call.x, **results}, distances, addresses)
+        return list(results.values())
 
     def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """grad_x of the very draw of the forward pass."""
@@ -219,17 +219,26 @@ class Draw(Select):
         return super().backward(call, grad, index)
 
     def again(self, call: Call, grad: View) -> View:
-        """grad_x of the draw, made again."""
-        return scatter(call, grad, self.launch(call, True)[1], "add")
+        """grad_x, with the elements drawn again."""
+        distances, addresses = self.reads(call)
+        result = call.empty(call.x.dims, call.dtype)
+        self.run(call, True, False, {at.X: call.x, at.Y: grad}, distances, {**addresses, at.GRAD_X: result})
+        return result
+
+    def run(self, call: Call, backward: bool, indexed: bool, operands: dict[int, Any], distances: dict[int, Any], addresses: dict[int, Any]) -> None:
+        """The kernel that suits the windows."""
+        quad = call.small(operands, backward)[0] == "quad"
+        kernel = kernels.draw_kernel(call.formula, backward, call.dtype, indexed, self.wide(call), quad, call.lanes and quad)
+        call.launch(kernel, call.plan({**distances, **operands}, backward), backward, {**addresses, **operands})
 
     def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, Any]]:
-        """The samples, or the seed and the position that each output counts as."""
+        """The samples, or the seed."""
         if call.own.get("samples") is None:
-            return {at.POSITION: dense(call.out_dims, False)}, {at.SEED: call.draws()}
+            return {}, {at.SEED: call.draws()}
         given = arrays.values(call.own["samples"], f"{call.where}: samples")
         if given.shape != call.shape(call.out_dims):
             raise ValueError(f"{call.where}: samples must have shape {call.shape(call.out_dims)}, got {given.shape}")
-        if given.size and not ((given >= 0) & (given < 1)).all():
+        if given.size and not (given.min() >= 0 and given.max() < 1):
             raise ValueError(f"{call.where}: samples must lie in [0, 1)")
         samples = np.array(given, real_name(call.dtype), order="C")
         strides = from_numpy_array(samples, call.where).strides
@@ -261,8 +270,10 @@ class Order:
         """y."""
         _, weights, _, extra, size = self.setup(call)
         y = call.output()
-        made = call.plan({at.X: call.x, at.Y: y}, sort=True, extra=extra)
-        call.launch(kernels.order_kernel(False, call.dtype, *size, False), made, False,
+        operands = {at.X: call.x, at.Y: y}
+        quad = call.small(operands)[0] == "quad"
+        kernel = kernels.order_quad_kernel(False, call.dtype, call.lanes, False) if quad else kernels.order_kernel(False, call.dtype, *size, False)
+        call.launch(kernel, call.plan(operands, sort=True, extra=extra), False,
                     {at.X: call.x, at.Y: y, at.WEIGHTS: call.constant(weights)})
         return [y]
 
@@ -275,8 +286,10 @@ class Order:
         rows, ranks = weights.shape[1:]
         sums = call.zeros((n, c, rows, ranks) if learns else (0,), "float64")
         own = (c * rows * ranks, rows * ranks, 0, 0, 0)
-        made = call.plan({at.X: call.x, at.Y: grad, at.GRAD_PARAM: own}, True, sort=True, extra=extra)
-        call.launch(kernels.order_kernel(True, call.dtype, *size, learns), made, True,
+        operands = {at.X: call.x, at.Y: grad, at.GRAD_PARAM: own}
+        quad = call.small(operands, True)[0] == "quad"
+        kernel = kernels.order_quad_kernel(True, call.dtype, call.lanes, learns) if quad else kernels.order_kernel(True, call.dtype, *size, learns)
+        call.launch(kernel, call.plan(operands, True, sort=True, extra=extra), True,
                     {at.X: call.x, at.Y: grad, at.GRAD_X: result, at.WEIGHTS: call.constant(weights), at.GRAD_WEIGHTS: sums})
         return [result, self.weight_gradient(call, given, sums, counts)] if learns else [result]
 

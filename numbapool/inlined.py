@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from llvmlite.binding import Linkage
+from llvmlite import ir
+from llvmlite.binding import Linkage, create_pass_builder, create_pipeline_tuning_options
+from numba import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -60,6 +62,7 @@ class _Lowering(NativeLowering):
             state.library.enable_object_caching()
         if hasattr(state.library, "_optimize_final_module"):
             state.library._optimize_final_module = functools.partial(self.optimise, state.library)
+            state.library._optimize_functions = functools.partial(self.optimise_functions, state.library)
             if not self.runs and type(state.library) is JITCodeLibrary:
                 state.library.__class__ = _NoCode
         return super().run_pass(state)
@@ -68,14 +71,22 @@ class _Lowering(NativeLowering):
     def optimise(library: Any) -> None:
         """Not at all."""
 
+    @staticmethod
+    def optimise_functions(library: Any, module: Any) -> None:
+        """Leave the functions of a module as they are: unrolled loops would not be vectorised any more."""
+        module.data_layout = library._codegen._data_layout
+
 
 class _Once(Lower):
     """Lower to a function that stays one."""
 
     def lower_normal_function(self, fndesc: Any) -> None:
-        """Lower, and forbid LLVM to copy the body to each call."""
+        """Lower, and forbid LLVM to copy the body to each call; the rows that it is given do not overlap where it writes."""
         super().lower_normal_function(fndesc)
         self.function.attributes.add("noinline")
+        for argument in self.function.args:
+            if isinstance(argument.type, ir.PointerType):
+                argument.add_attribute("noalias")
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -104,8 +115,11 @@ class _LoweringKernel(_Lowering):
         for function in module.functions:
             if function.linkage == Linkage.linkonce_odr:
                 function.linkage = Linkage.internal
-        manager, builder = library._codegen._module_pass_manager()
-        manager.run(module, builder)
+        options = create_pipeline_tuning_options(config.OPT)
+        options.loop_vectorization, options.slp_vectorization = config.LOOP_VECTORIZE, config.SLP_VECTORIZE
+        options.loop_unrolling = False
+        builder = create_pass_builder(library._codegen._tm, options)
+        builder.getModulePassManager().run(module, builder)
 
 
 class Inlined(CompilerBase):

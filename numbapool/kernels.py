@@ -13,7 +13,8 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         more accumulators.  With `elements = 2` x is followed by the element's logit, and spread returns two numbers.
         `recompute = False`: terms and spread need nothing of the elements.
         `common`: a reference for all windows in place of a first pass, for windows of which safe(acc, *p) says that it suits them (default:
-        always); lift(x, *p) in place of step(start(), x, common, *p) where an element may be out of its reach: NaN there.
+        always); lift(x, *p) (backward with start_backward: lift_backward) in place of step(start(), x, common, *p) where an element may be
+        out of its reach: NaN there; near_spread in place of spread for elements in its reach.
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 draw    chance(v) -> the weight of an element
 order   weights on the host, see loops/cpu/order.py
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import direct, draw, fold, order, rows, select, sweep
+from .loops.cpu import direct, draw, fold, order, rows, select, sweep, three
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -73,7 +74,7 @@ def _names(formula: types.ModuleType, backward: bool, options: tuple[tuple[str, 
     names = plain(formula)
     names |= {role: names[function] for role, function in options}
     if backward and "start_backward" in names:
-        names |= dict(start=names["start_backward"], step=names["step_backward"])
+        names |= dict(start=names["start_backward"], step=names["step_backward"], lift=names["lift_backward"])
     return names
 
 
@@ -100,10 +101,16 @@ def sweep_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers:
         sum_cell=s[f"cell{terms}"], scale_cell=s[f"scale_cell{terms}"],
         numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"], param_slope=names.get("param_slope", fold.no_first_step),
         lift_run=sweep.lift_two if two else sweep.lift_one, fetch_logit=sweep.fetch_second if two else sweep.no_logit,
-        flat_logits=sweep.flat_second if two else sweep.no_logits, give=sweep.give_sums if plain_sum else sweep.give_two if two else sweep.give_one,
-        open_second=sweep.open_logits if two else sweep.open_none, store_second=sweep.store_logits if two else sweep.store_none)
+        flat_logits=sweep.flat_second if two else sweep.no_logits,
+        give_run=sweep.give_sums if plain_sum else sweep.give_two if two else sweep.give_one,
+        open_second=sweep.open_logits if two else sweep.open_none, store_second=sweep.put_row if two else sweep.store_none)
     return stamp("sweep_backward" if backward else "sweep_forward", [sweep, formula], dtype,
-                 bound | {k: names[k] for k in ("start", "step", "terms", "spread", *(role for role, _ in options))})
+                 bound | _near(names, options))
+
+
+def _near(names: dict[str, Any], options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """The functions of a fold's formula where elements stand in the reach of the common reference."""
+    return {k: names[k] for k in ("start", "step", "terms", *(role for role, _ in options))} | {"spread": names.get("near_spread", names["spread"])}
 
 
 def _tap(dtype: str) -> Callable[..., Any]:
@@ -111,47 +118,67 @@ def _tap(dtype: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bool) -> Callable[..., None]:
-    """Forward of a selecting pooling, with or without the indices."""
-    return stamp("select_forward", [select, formula], dtype, dict(INDEXED=indexed, **_places(wide)))
+def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bool, shape: str | None = None) -> Callable[..., None]:
+    """Forward of a selecting pooling, with or without the indices; shape: "quad", "nine", "short" or none."""
+    return stamp("select_forward", [select, formula], dtype, dict(INDEXED=indexed, **_cells(dtype, wide), **_choosing(shape)))
 
 
 @functools.cache
-def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool) -> Callable[..., None]:
-    """Backward of a selecting pooling that finds the elements again."""
-    return stamp("select_backward", [select, formula], dtype, _places(wide))
+def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, shape: str | None = None) -> Callable[..., None]:
+    """Backward of a selecting pooling that finds the elements again; shape: also "own", for "quad" where windows write what they own."""
+    if shape == "own":
+        return stamp("quad_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing("quad") | dict(zero=direct.zero_one))
+    return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
 
 
-def _places(wide: bool) -> dict[str, Any]:
-    """Positions in a plane as the loops keep them: 32 bits but for planes of 2^31 elements, at twice the speed."""
-    return dict(place=np.int64 if wide else np.int32, places=memory.stack("int64" if wide else "int32", LANES))
+def _choosing(shape: str | None) -> dict[str, Any]:
+    """How the elements of a row of windows are chosen."""
+    found = vars(select)
+    return {} if shape is None else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"])
+
+
+def _cells(dtype: str, wide: bool) -> dict[str, Any]:
+    """Rows of values and of places; places are of 32 bits but for planes of 2^31 elements, at twice the speed."""
+    value, place = numeric.real_name(dtype), "int64" if wide else "int32"
+    room = CELLS + 64  # to the end of a vector, of which loops look at twice as many where they part even and odd positions
+    return dict(place=np.dtype(place).type, value_row=memory.stack(value, room), place_row=memory.stack(place, room),
+                value_rows=memory.stack(value, 2 * CELLS), place_rows=memory.stack(place, 2 * CELLS),
+                raw_rows=memory.stack(numeric.storage_name(dtype), 3 * CELLS), padded=memory.stack(value, 2 * select.SLOT),
+                ring_values=memory.stack(value, 4 * select.SLOT), ring_places=memory.stack(place, 4 * select.SLOT), tags=memory.stack("int64", 4),
+                wide_places=memory.stack("int64", 2 * CELLS))
 
 
 @functools.cache
 def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int, options: tuple[tuple[str, str], ...],
                   shape: str, channel: bool) -> Callable[..., None]:
-    """Forward or backward of small windows in one pass; shape: "quad" or "nine"; channel: the lanes are channels."""
+    """Forward or backward of small windows; shape: "quad", "nine" or "three"; channel: the lanes are channels."""
     names, two = plain(formula), getattr(formula, "elements", 1) == 2
     s, t, f = vars(sweep), vars(direct), vars(fold)
     bound = dict(HALF_ROW=CELLS // 2, PARAMETERS=arrays, CHANNEL=channel, numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"],
-                 logit_spot=direct.logit_at if two else direct.nowhere, lift_at=direct.lift_x_and_logit if two else direct.lift_x,
-                 lift_cell=direct.lift_cell_x_and_logit if two else direct.lift_cell_x, part_logits=direct.part_row if two else direct.part_nothing,
-                 PLAIN=formula.family == "select" or not getattr(formula, "recompute", True))
+                 logit_spot=direct.logit_at if two else direct.nowhere, lift_at=direct.lift_x_and_logit if two else direct.lift_x)
+    accumulators = terms = 1
     if formula.family == "select":
         bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
-                      lift=sweep.as_it_is, finish=sweep.only, safe=sweep.always, get_cell=sweep.cell1, set_lane=direct.set_lane1)
+                      lift=sweep.as_it_is, finish=sweep.only, safe=sweep.always)
     else:
         names = _names(formula, backward, options)
         accumulators, terms = _arities(names, numbers + arrays)
         lift = sweep.as_it_is if not names.get("recompute", True) else sweep.lift_both if two else sweep.lift_from_start
         bound |= dict(
-            REFERENCE=np.dtype(numeric.real_name(dtype)).type(names["common"]), join=sweep.join, join_all=f[f"plus{accumulators}"],
+            RECOMPUTE=names.get("recompute", True), REFERENCE=np.dtype(numeric.real_name(dtype)).type(names["common"]), join=sweep.join,
+            join_all=f[f"plus{accumulators}"],
             empty=sweep.nothing, lift=names.get("lift", lift), finish=names["stop"], safe=names.get("safe", sweep.always),
-            get_cell=s[f"cell{accumulators}"], set_lane=t[f"set_lane{accumulators}"], times=t[f"times{terms}"], zero=direct.zero_two if two else
-            direct.zero_one, spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"],
-            put_row=t[f"put_row{2 if two else 1}"])
-        bound |= {k: names[k] for k in ("start", "step", "terms", "spread", *(role for role, _ in options))}
-    return stamp(f"{shape}_{'backward' if backward else 'forward'}", [direct, formula], dtype, bound)
+            times=t[f"times{terms}"], zero=direct.zero_two if two else direct.zero_one, put_row=t[f"put_row{2 if two else 1}"],
+            spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"])
+        bound |= _near(names, options)
+    if shape == "three":
+        bound |= dict(
+            ACCUMULATORS=accumulators, TERMS=terms * backward, COMPONENTS=max(accumulators, terms * backward),
+            joined_row=three.joined_from_lifted if formula.family == "fold" and names.get("recompute", True) else three.joined_from_input,
+            ITEM=np.dtype(numeric.real_name(dtype)).itemsize, plane_parameters=direct.plane_parameters, put_row1=direct.put_row1,
+            cell=s[f"stored{accumulators}"],
+            set_cell=s[f"set_cell{accumulators}"], scale_cell=s[f"scale_cell{terms}"], sums_of=vars(three)[f"sums{terms}"])
+    return stamp(f"{shape}_{'backward' if backward else 'forward'}", [three if shape == "three" else direct, formula], dtype, bound)
 
 
 @functools.cache
@@ -172,10 +199,22 @@ def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., Non
 
 
 @functools.cache
-def draw_kernel(formula: types.ModuleType, dtype: str, indexed: bool) -> Callable[..., None]:
-    """Forward of a drawing pooling, with or without the indices."""
-    bound = dict(INDEXED=indexed, MOST_TAPS=order.MOST_TAPS, tap_lanes=memory.stack(numeric.real_name(dtype), order.MOST_TAPS * LANES))
-    return stamp("draw_forward", [draw, formula], dtype, bound)
+def draw_kernel(formula: types.ModuleType, backward: bool, dtype: str, indexed: bool, wide: bool, quad: bool, channel: bool) -> Callable[..., None]:
+    """Forward of a drawing pooling, with or without the indices, or backward; quad: for 2x2 windows in one pass; channel: the lanes are channels."""
+    work = numeric.real_name(dtype)
+    bound = dict(INDEXED=indexed, LEAST=np.nextafter(np.dtype(work).type(0), np.dtype(work).type(1)), place=np.int64 if wide else np.int32,
+                 places=memory.stack("int64" if wide else "int32", LANES))
+    if quad:
+        bound |= _quads(dtype, channel)
+    else:
+        bound |= dict(MOST_TAPS=order.MOST_TAPS, tap_lanes=memory.stack(work, order.MOST_TAPS * LANES))
+    return stamp(f"draw_{'quad_' if quad else ''}{'backward' if backward else 'forward'}", [draw, formula], dtype, bound)
+
+
+def _quads(dtype: str, channel: bool) -> dict[str, Any]:
+    """What the loops over 2x2 windows in registers stand on."""
+    return dict(CHANNEL=channel, STEP=1 if channel else 2, clear_rest=direct.clear_rest, zero=direct.zero_one,
+                raw_block=memory.stack(numeric.storage_name(dtype), 4 * order.BLOCK))
 
 
 @functools.cache
@@ -184,3 +223,11 @@ def order_kernel(backward: bool, dtype: str, few: bool, short: bool, learns: boo
     bound = dict(SHORT=short, FEW=few, LEARNS=learns, tap_lanes=memory.stack(numeric.real_name(dtype), order.MOST_TAPS * LANES),
                  sum_lanes=memory.stack("float64", order.MOST_TAPS * LANES))
     return stamp("order_backward" if backward else "order_forward", [order], dtype, bound)
+
+
+@functools.cache
+def order_quad_kernel(backward: bool, dtype: str, channel: bool, learns: bool) -> Callable[..., None]:
+    """Forward or backward of a pooling by rank for 2x2 windows in one pass; channel: the lanes are channels."""
+    bound = dict(LEARNS=learns, tap_lanes=memory.stack(numeric.real_name(dtype), 4 * LANES), sum_lanes=memory.stack("float64", 4 * LANES),
+                 **_quads(dtype, channel))
+    return stamp("order_quad_backward" if backward else "order_quad_forward", [order], dtype, bound)

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .memory import LINE_BYTES, past_cache
 
 
 class Dtype(NamedTuple):
@@ -70,8 +73,8 @@ class Library:
 
     @staticmethod
     def _make(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
-        memory = np.empty(shape, dtype)
-        return memory, address_of(memory)
+        # What is written past the caches is written in whole lines; malloc's memory of this size begins 16 bytes into one.
+        return aligned(shape, dtype) if past_cache(dtype.itemsize * prod(shape)) else _allocated(shape, dtype)
 
     def hand_over(self, memory: Any) -> Any:
         """Turn memory of a maker into what the caller receives."""
@@ -120,10 +123,7 @@ class Jax(Library):
     @staticmethod
     def _make(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
         # JAX copies what does not begin at a multiple of 64 bytes; np.empty promises 16.
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        memory = np.empty(size + 63, np.uint8)
-        start = -address_of(memory) % 64
-        return memory[start:start + size].view(dtype).reshape(shape), address_of(memory) + start
+        return aligned(shape, dtype)
 
     def hand_over(self, memory: np.ndarray) -> Any:
         """Let JAX adopt the memory."""
@@ -147,6 +147,19 @@ class Standard(Library):
 
 
 NUMPY, TORCH = Library(), Torch()
+
+
+def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
+    memory = np.empty(shape, dtype)
+    return memory, address_of(memory)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """Uninitialised NumPy memory that begins at a line of memory, and its address."""
+    size = dtype.itemsize * prod(shape)
+    memory = np.empty(size + LINE_BYTES - 1, np.uint8)
+    start = -address_of(memory) % LINE_BYTES
+    return memory[start:start + size].view(dtype).reshape(shape), address_of(memory) + start
 
 
 def from_numpy_array(x: np.ndarray, where: str, library: Library = NUMPY) -> Array:

@@ -8,8 +8,11 @@ With NUMBA_DISABLE_JIT=1 the same names are plain Python over ctypes and NumPy.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,25 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-CELLS = 2048  # cells of a row that a sweep works on: 8 KB of float32
+CELLS = 2000  # cells of a row that a sweep works on: 8 KB of float32, and not a multiple of 4 KB, at which memory looks alike to the processor
+LINE_BYTES = 64  # memory is read and written in lines of so many
+VECTOR = 16  # cells that a loop takes at once, an AVX-512 register of float32: blocks of one length, the last over the one before, leave no rest
 LANES = 128  # windows that are computed side by side: scratch of a lane fits the first-level cache with room to spare
+
+
+@functools.cache
+def cache_size() -> int:
+    """Bytes of the last cache before memory; 32 MB where the system does not tell."""
+    found = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(file.read_text().strip().removesuffix("K")) << 10)
+    return max(found, default=32 << 20)
+
+
+def past_cache(size: int) -> bool:
+    """Whether a result of so many bytes is written past the caches: from three quarters of the last one on, as glibc's memcpy decides."""
+    return size >= cache_size() * 3 // 4
 
 
 class PlainMemory:
@@ -67,7 +87,9 @@ def _jit_stack(dtype: Any, size: int) -> Any:
     @intrinsic
     def stack(typingctx):  # noqa: ANN001, ANN202
         def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
-            return cgutils.alloca_once(builder, context.get_data_type(item), size=size)
+            memory = cgutils.alloca_once(builder, context.get_data_type(item), size=size)
+            memory.align = LINE_BYTES  # a vector that lies in two lines takes two accesses
+            return memory
         return types.CPointer(item)(), codegen
     return stack
 
@@ -79,6 +101,13 @@ def _jit_shift(typingctx, p, i):  # noqa: ANN001, ANN202
     return p(p, i), codegen
 
 
+@intrinsic
+def _jit_narrow_add(typingctx, a, b):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        return builder.add(*args)
+    return a(a, a), codegen
+
+
 def _jit_recast(source: str, target: str) -> Any:
     @intrinsic
     def recast(typingctx, value):  # noqa: ANN001, ANN202
@@ -86,6 +115,79 @@ def _jit_recast(source: str, target: str) -> Any:
             return builder.bitcast(args[0], context.get_value_type(signature.return_type))
         return getattr(types, target)(getattr(types, source)), codegen
     return recast
+
+
+def _results(builder):  # noqa: ANN001, ANN202
+    """The LLVM alias scope of results."""
+    module = builder.module
+    return module.add_metadata([module.add_metadata(["results", module.add_metadata(["numbapool"])])])
+
+
+@intrinsic
+def _jit_read(typingctx, p, i):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        value = builder.load(builder.gep(args[0], [args[1]]))
+        value.set_metadata("noalias", _results(builder))
+        return value
+    return p.dtype(p, i), codegen
+
+
+@intrinsic
+def _jit_write(typingctx, p, i, value):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        done = builder.store(args[2], builder.gep(args[0], [args[1]]))
+        done.set_metadata("alias.scope", _results(builder))
+        return context.get_dummy_value()
+    return types.void(p, i, p.dtype), codegen
+
+
+@intrinsic
+def _jit_muladd(typingctx, a, b, c):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        kind = context.get_value_type(signature.return_type)
+        return builder.call(builder.module.declare_intrinsic("llvm.fmuladd", [kind], ir.FunctionType(kind, [kind] * 3)), args)
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def _jit_place_in_line(typingctx, p):  # noqa: ANN001, ANN202
+    size = p.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        word = ir.IntType(64)
+        return builder.udiv(builder.and_(builder.ptrtoint(args[0], word), word(LINE_BYTES - 1)), word(size))
+    return types.int64(p), codegen
+
+
+@intrinsic
+def _jit_put_line(typingctx, p, cells):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        line = ir.VectorType(ir.IntType(32), LINE_BYTES // 4)
+        to, source = (builder.bitcast(v, line.as_pointer()) for v in args)
+        done = builder.store(builder.load(source, align=2), to, align=LINE_BYTES)
+        done.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        done.set_metadata("alias.scope", _results(builder))
+        return context.get_dummy_value()
+    return types.void(p, cells), codegen
+
+
+@intrinsic
+def _jit_prefetch(typingctx, p):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        octet, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [octet, number, number, number])
+        call = builder.module.declare_intrinsic("llvm.prefetch", [octet], kind)
+        builder.call(call, [builder.bitcast(args[0], octet), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+    return types.void(p), codegen
+
+
+@intrinsic
+def _jit_settle(typingctx):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+    return types.void(), codegen
 
 
 @intrinsic
@@ -104,9 +206,32 @@ def _jit_float_to_half(typingctx, value):  # noqa: ANN001, ANN202
 
 if config.DISABLE_JIT:
     pointer, stack, shift = _plain_pointer, _plain_stack, _plain_shift
+    def read(p: Any, i: int) -> Any:
+        """An element of what results do not lie in."""
+        return p[i]
+    def write(p: Any, i: int, value: Any) -> None:
+        """Set an element of a result."""
+        p[i] = value
+    def narrow_add(a: Any, b: Any) -> Any:
+        """The sum of two integers, as wide as the first: Numba's own is of 64 bits, at half the speed in vectors."""
+        return type(a)(a + b)
     def recast(source: str, target: str) -> Any:
         """Reinterpret the bits of a `source` as a `target` of the same width."""
         return lambda value: np.dtype(source).type(value).view(target)
+    def muladd(a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once where the processor can."""
+        return a * b + c
+    def place_in_line(p: Any) -> int:
+        """How many elements a pointer is past the beginning of a line of memory."""
+        return p.address % LINE_BYTES // p.dtype.itemsize
+    def put_line(p: Any, cells: Any) -> None:
+        """Copy a line of memory past the caches."""
+        for i in range(LINE_BYTES // p.dtype.itemsize):
+            p[i] = cells[i]
+    def prefetch(p: Any) -> None:
+        """Ask for a line of memory that will be read."""
+    def settle() -> None:
+        """Let what went past the caches arrive before other threads are told."""
     def half_to_float(bits: Any) -> Any:
         """IEEE half (as uint16) to float32, exact."""
         return np.float32(np.uint16(bits).view(np.float16))
@@ -114,5 +239,6 @@ if config.DISABLE_JIT:
         """float32 to IEEE half (as uint16), rounding to nearest even."""
         return np.float32(value).astype(np.float16).view(np.uint16)
 else:
-    pointer, stack, shift, recast = _jit_pointer, _jit_stack, _jit_shift, _jit_recast
-    half_to_float, float_to_half = _jit_half_to_float, _jit_float_to_half
+    pointer, stack, shift, recast, narrow_add = _jit_pointer, _jit_stack, _jit_shift, _jit_recast, _jit_narrow_add
+    place_in_line, put_line, prefetch, settle = _jit_place_in_line, _jit_put_line, _jit_prefetch, _jit_settle
+    half_to_float, float_to_half, read, write, muladd = _jit_half_to_float, _jit_float_to_half, _jit_read, _jit_write, _jit_muladd

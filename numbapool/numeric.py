@@ -2,7 +2,7 @@
 
 `math.exp` in a float32 loop is a scalar library call, 12-20 ns an element; the range-reduced polynomials below vectorise
 (a third of one).  Their coefficients are those of the Taylor series, cut where the next term is below a quarter ulp on the
-reduced interval; exp32 and log32 have fitted ones, which minimise the largest relative error (3e-9, 6e-9) and save terms and a division.
+reduced interval; those of float32 are fitted ones, which minimise the largest relative error (exp 3e-9, log 3e-8) and save terms and a division.
 
 A formula file imports the names of this module (`real`, `exp`, ...).  They are the float64 ones, so the file runs as
 plain Python; `stamp` binds those of the kernel's dtype in their place.
@@ -16,7 +16,7 @@ import numpy as np
 from numba import float64
 
 from . import memory
-from .memory import CELLS, LANES, half_to_float, shift
+from .memory import CELLS, LANES, VECTOR, half_to_float, muladd, read, shift, write
 
 HALVES = ("float16", "bfloat16")
 FLOATS = (*HALVES, "float32", "float64")
@@ -45,6 +45,48 @@ def power(a, p):
 def root(a, p):
     """a^(1/p) for a >= 0."""
     return exp(log(a) / p)
+
+
+def between(x, low, high):
+    """x where it lies between; NaN becomes `high`."""
+    t = x if x < high else high
+    return t if t > low else low
+
+
+def near_exp32(v, s):
+    """e^(v s) in float32, where the caller sees to -86.5 < v s < 88: 2^n 2^f, |f| <= 1/2, of v (s log2 e); relative error 1e-7.
+
+    One rounding of the product where the processor fuses; s log2 e is the same for all elements, so that its rounding cancels in weights.
+    """
+    c = s * LOG2E32
+    k = muladd(v, c, ROUND32)  # its last bits are n
+    f = muladd(v, c, ROUND32 - k)
+    p = muladd(f, P6, P5)
+    p = muladd(p, f, P4)
+    p = muladd(p, f, P3)
+    p = muladd(p, f, P2)
+    p = muladd(p, f, P1)
+    p = muladd(p, f, ONE32)
+    return from_bits32(to_bits32(p) + (to_bits32(k) << np.int32(23)))
+
+
+def near_exp64(v, s):
+    """As `near_exp32` in float64, where -707 < v s < 709, with a polynomial of degree 11 (8e-18)."""
+    c = s * 1.4426950408889634
+    k = muladd(v, c, 6755399441055744.0)
+    f = muladd(v, c, 6755399441055744.0 - k)
+    p = muladd(f, 4.4549605981865186e-10, 7.072585949269223e-09)
+    p = muladd(p, f, 1.0178062445845774e-07)
+    p = muladd(p, f, 1.321544258792169e-06)
+    p = muladd(p, f, 1.525273382983612e-05)
+    p = muladd(p, f, 0.0001540353044173605)
+    p = muladd(p, f, 0.0013333558146416936)
+    p = muladd(p, f, 0.009618129107606888)
+    p = muladd(p, f, 0.0555041086648216)
+    p = muladd(p, f, 0.24022650695910097)
+    p = muladd(p, f, 0.6931471805599453)
+    p = muladd(p, f, 1.0)
+    return from_bits64(to_bits64(p) + (to_bits64(k) << np.int64(52)))
 
 
 def exp32(x):
@@ -84,23 +126,61 @@ def exp64(x):
     return p * from_bits64((to_bits64(k) << np.int64(52)) + np.int64(0x3FF0000000000000))
 
 
-def log32(x):
-    """ln(x) in float32: e ln 2 + ln(1 + f), 1 + f in [sqrt(1/2), sqrt(2)), by a polynomial: no division; relative error 1e-7."""
+def log_parts32(x):
+    """log2(x) of x >= 0 in two parts, whole and |l| <= 1/2, the latter by a polynomial: no division; -inf, inf or NaN is the first part."""
     small = x < TINY32
     b = np.int32(to_bits32(x * TWO23 if small else x) - SQRT_BITS32)
     k = np.float32(np.int32(b >> np.int32(23))) - (POWER23 if small else ZERO32)
     f = from_bits32(np.int32((b & np.int32(0x7FFFFF)) + SQRT_BITS32)) - ONE32
-    p = f * A7 + A6
-    p = p * f + A5
-    p = p * f + A4
-    p = p * f + A3
-    p = p * f + A2
-    p = p * f + A1
-    p = p * f + A0
-    z = f * f
-    y = k * LN2_HIGH32 + (k * LN2_LOW32 + (p * f * z - HALF32 * z) + f)
-    y = y if x > ZERO32 else (-INFINITY32 if x == ZERO32 else NAN32)
-    return y if x < INFINITY32 else x
+    q = f * A8 + A7
+    q = q * f + A6
+    q = q * f + A5
+    q = q * f + A4
+    q = q * f + A3
+    q = q * f + A2
+    q = q * f + A1
+    q = q * f + A0
+    k = k if x < INFINITY32 else x
+    return -INFINITY32 if x == ZERO32 else k, q * f
+
+
+def log32(x):
+    """ln(x) in float32; relative error 2e-7."""
+    k, f = log_parts32(x)
+    y = k * LN2_HIGH32 + (k * LN2_LOW32 + f * LN2_32)
+    y = y if k - k == ZERO32 else k
+    return y if x >= ZERO32 else NAN32
+
+
+def scaled32(r, t, c):
+    """2^t in float32 of t = n + r, |r| <= 1/2, where the last bits of c are n; 0 below 2^-126, infinite from 2^127.5 on."""
+    q = r * P6 + P5
+    q = q * r + P4
+    q = q * r + P3
+    q = q * r + P2
+    q = q * r + P1
+    q = q * r + ONE32
+    y = q * from_bits32((to_bits32(c) << np.int32(23)) + ONE_BITS32)
+    y = ZERO32 if t < LOW_BITS32 else y
+    return INFINITY32 if t > HIGH_BITS32 else y
+
+
+def power32(a, p):
+    """a^p in float32 for a >= 0: the whole part of log2(a) is multiplied apart, so that a large exponent costs no digits; relative error 3e-7."""
+    k, f = log_parts32(a)
+    f = p * f
+    t = muladd(p, k, f)
+    c = t + ROUND32
+    return scaled32(muladd(p, k, ROUND32 - c) + f, t, c)
+
+
+def root32(a, p):
+    """a^(1/p) in float32 for a >= 0: what the whole part of log2(a) leaves over is divided; relative error 2e-7."""
+    k, f = log_parts32(a)
+    q = ONE32 / p
+    t = (k + f) * q
+    c = t + ROUND32
+    return scaled32((muladd(p, ROUND32 - c, k) + f) * q, t, c)
 
 
 def log64(x):
@@ -131,6 +211,11 @@ def log64(x):
     return y if x < math.inf else x
 
 
+def near_exp(v, s):
+    """e^(v s) for plain Python use of a formula file."""
+    return np.exp(np.float64(v) * s)
+
+
 def exp(x):
     """e^x for plain Python use of a formula file."""
     return np.exp(np.float64(x))
@@ -143,34 +228,34 @@ def log(x):
 
 def load_plain(p, i):
     """An element that is stored as it is computed with."""
-    return p[i]
+    return read(p, i)
 
 
-def store_plain(p, i, value):
-    """Store what is computed with as it is."""
-    p[i] = value
+def packed_plain(value):
+    """What is stored as it is computed with."""
+    return value
 
 
 def load_half(p, i):
     """float16 in memory, float32 in arithmetic."""
-    return half_to_float(p[i])
-
-
-def store_half(p, i, value):
-    """Round to float16."""
-    p[i] = float_to_half(value)
+    return half_to_float(read(p, i))
 
 
 def load_bfloat(p, i):
     """bfloat16 in memory is the upper half of a float32."""
-    return from_bits32(np.int32(np.uint32(p[i]) << np.uint32(16)))
+    return from_bits32(np.int32(np.uint32(read(p, i)) << np.uint32(16)))
 
 
-def store_bfloat(p, i, value):
-    """Round to bfloat16, to nearest even; a NaN stays one."""
+def packed_bfloat(value):
+    """The bits of a bfloat16, rounded to nearest even; a NaN stays one."""
     b = np.uint32(to_bits32(value))
-    rounded = np.uint16((np.uint64(b) + np.uint64(0x7FFF) + np.uint64((b >> np.uint32(16)) & np.uint32(1))) >> np.uint64(16))
-    p[i] = rounded if value == value else np.uint16(0x7FC0)
+    rounded = np.uint32(np.uint32(b + np.uint32(0x7FFF)) + np.uint32((b >> np.uint32(16)) & np.uint32(1)))
+    return np.uint16(rounded >> np.uint32(16)) if value == value else np.uint16(0x7FC0)
+
+
+def store(p, i, value):
+    """Set an element of a result."""
+    write(p, i, packed(value))
 
 
 _f = np.float32
@@ -182,8 +267,11 @@ _CONSTANTS = dict(
     E6=_f(0.0013814613078767962), E5=_f(0.008368709838888058), E4=_f(0.04166838736538231),
     E3=_f(0.16666520689692121),
     E2=_f(0.4999999345168751),
-    A0=_f(0.333333317076635), A1=_f(-0.2500082103394051), A2=_f(0.20001226880209935), A3=_f(-0.16623357359696234), A4=_f(0.14201757917129315),
-    A5=_f(-0.1316018216228546), A6=_f(0.12761577534703744), A7=_f(-0.0763449775456444))
+    P1=_f(0.6931471824645996), P2=_f(0.24022647738456726), P3=_f(0.055503323674201965), P4=_f(0.00961843691766262),
+    P5=_f(0.0013398875016719103), P6=_f(0.00015353361959569156),
+    A0=_f(1.4426950216293335), A1=_f(-0.7213472127914429), A2=_f(0.4809102714061737), A3=_f(-0.3607162535190582), A4=_f(0.2879391014575958),
+    A5=_f(-0.23867568373680115), A6=_f(0.21521225571632385), A7=_f(-0.20893383026123047), A8=_f(0.12926432490348816),
+    LOW_BITS32=_f(-126), HIGH_BITS32=_f(127.5), LN2_32=_f(0.6931471805599453))
 
 
 def real_name(dtype: str) -> str:
@@ -199,20 +287,23 @@ def storage_name(dtype: str) -> str:
 def namespace(dtype: str) -> dict[str, Any]:
     """The names that loops and formulas see when they are stamped for `dtype`; functions are still plain Python."""
     work = real_name(dtype)
-    access = {"float16": (load_half, store_half), "bfloat16": (load_bfloat, store_bfloat)}
-    load, store = access.get(dtype, (load_plain, store_plain))
+    access = {"float16": (load_half, memory.float_to_half), "bfloat16": (load_bfloat, packed_bfloat)}
+    load, packed = access.get(dtype, (load_plain, packed_plain))
     wide = work == "float64"
     least, most = (-np.inf, np.inf) if work.startswith("float") else (np.iinfo(work).min, np.iinfo(work).max)
     lowest, highest = np.dtype(work).type(least), np.dtype(work).type(most)
     kind = storage_name(dtype)
     return dict(
-        _CONSTANTS, np=np, math=math, float64=float64, LANES=LANES, shift=shift, real=np.dtype(work).type,
-        HALF=dtype in HALVES, half_to_float=half_to_float, float_to_half=memory.float_to_half,
+        _CONSTANTS, np=np, math=math, float64=float64, LANES=LANES, VECTOR=VECTOR, SUM_BYTES=np.dtype(work).itemsize,
+        LINE=memory.LINE_BYTES // np.dtype(kind).itemsize, shift=shift, narrow_add=memory.narrow_add, place_in_line=memory.place_in_line,
+        put_line=memory.put_line, prefetch=memory.prefetch, settle=memory.settle, muladd=muladd, real=np.dtype(work).type,
+        HALF=dtype in HALVES, half_to_float=half_to_float, float_to_half=memory.float_to_half, read=memory.read, write=memory.write,
         from_bits32=memory.recast("int32", "float32"), to_bits32=memory.recast("float32", "int32"),
         from_bits64=memory.recast("int64", "float64"), to_bits64=memory.recast("float64", "int64"),
-        exp=exp64 if wide else exp32, log=log64 if wide else log32,
-        larger=larger, positive=positive, power=power, root=root, load=load, store=store,
+        exp=exp64 if wide else exp32, near_exp=near_exp64 if wide else near_exp32, between=between, log=log64 if wide else log32,
+        log_parts32=log_parts32, scaled32=scaled32, larger=larger, positive=positive, power=power if wide else power32,
+        root=root if wide else root32, load=load, store=store, packed=packed,
         elements=memory.pointer(storage_name(dtype)), reals=memory.pointer(work), integers=memory.pointer("int64"),
         doubles=memory.pointer("float64"), lanes=memory.stack(work, LANES), wide_lanes=memory.stack(work, 4 * LANES),
         index_lanes=memory.stack("int64", LANES), octets=memory.pointer("uint8"), lowest=lowest, highest=highest, CELLS=CELLS,
-        row1=memory.stack(work, CELLS), row4=memory.stack(work, 4 * CELLS), raw1=memory.stack(kind, CELLS))
+        row1=memory.stack(work, CELLS), row4=memory.stack(work, 4 * CELLS), row5=memory.stack(work, 5 * CELLS), raw1=memory.stack(kind, CELLS))

@@ -102,14 +102,15 @@ class Buffer:
 
 
 def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[tuple[int, Strides], ...], channel_lanes: bool,
-          width: int = LANES, grad_channels_last: bool | None = None, scratch_planes: int = 0, sort: bool = False,
+          width: int = LANES, grad_channels_last: bool | None = None, scratch_planes: int = 0, itemsize: int = 4, sort: bool = False,
           extra: tuple[tuple[int, Any], ...] = ()) -> Plan:
     """The plan of one call.
 
     dims : (N, C, D, H, W) of the input; axes : its windows; operands : distances of each operand, by its number in layout.py.
     channel_lanes : whether lanes are channels; width : how many at most.
-    grad_channels_last : the order of the gradient's memory (None: there is none); scratch_planes : how many float32
-    planes a slot holds where the gradient is of a half type; sort : whether a slot holds a window's elements for sorting.
+    grad_channels_last : the order of the gradient's memory (None: there is none); scratch_planes : how many planes a slot
+    holds, of numbers of itemsize bytes, that are summed before they go to the gradient (0: summed there); sort : whether a slot
+    holds a window's elements for sorting.
     extra : further header fields, a number or a table each.
     """
     buffer = Buffer(dims, axes, channel_lanes, width)
@@ -120,7 +121,7 @@ def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[
     records = dict(operands)
     work = 0
     if grad_channels_last is not None:
-        work = _gradient(head, records, dims, grad_channels_last, channel_lanes, width, scratch_planes)
+        work = gradient(head, records, dims, grad_channels_last, channel_lanes, width, scratch_planes, itemsize)
     head[at.SORT_AT] = work
     if sort:
         head[at.SORT_SIZE] = prod(int(a.count.max()) for a in axes)
@@ -137,8 +138,8 @@ def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[
 cached = remembered(build)
 
 
-def _gradient(head: np.ndarray, records: dict, dims: tuple[int, ...], channels_last: bool, channel_lanes: bool, width: int,
-              scratch_planes: int) -> int:
+def gradient(head: np.ndarray, records: dict, dims: tuple[int, ...], channels_last: bool, channel_lanes: bool, width: int,
+             scratch_planes: int, itemsize: int) -> int:
     """The fields of a gradient's plane and of the memory that contributions are added to; returns scratch bytes a slot."""
     _, channels, d, h, w = dims
     records[at.GRAD_X] = dense(dims, channels_last)
@@ -146,9 +147,10 @@ def _gradient(head: np.ndarray, records: dict, dims: tuple[int, ...], channels_l
     head[at.ROWS] = d * h * w if channels_last else 1
     head[at.RUN] = 1 if across else width if channel_lanes else d * h * w
     head[at.GAP] = channels if channels_last else 0
+    head[at.SCRATCH_PLANE] = scratch_planes > 0
     if not scratch_planes:
         records[at.TARGET] = records[at.GRAD_X]
         return 0
     each = width if channel_lanes else 1
     records[at.TARGET] = (0, 0, h * w * each, w * each, each, 1)
-    return scratch_planes * d * h * w * each * 4
+    return scratch_planes * d * h * w * each * itemsize

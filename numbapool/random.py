@@ -1,7 +1,9 @@
-"""The counter-based generator: Philox4x32-10, keyed by the seed, counted by the output's position.
+"""The counter-based generator: Philox4x32-10, keyed by the seed, counted by the output's plane and its position there.
 
-A draw is a pure function of (seed, position), so it does not depend on threads, memory order or device, and the backward
-pass can draw it again.  Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.3.
+A draw is a pure function of (seed, plane, position), so it does not depend on threads, memory order or device, and the backward
+pass can draw it again.  A block of the generator is four words: those of four neighbours in a plane, so that kernels whose lanes are
+positions and kernels whose lanes are planes both use all of them.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.3.
 """
 from __future__ import annotations
 
@@ -16,28 +18,34 @@ _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
-def philox(seed, position):
-    """The first 32-bit word of Philox4x32-10 for a 64-bit key and a 64-bit counter (scalars or NumPy arrays of uint64)."""
-    k0, k1 = seed & _LOW, seed >> _SHIFT
-    c0, c1 = position & _LOW, position >> _SHIFT
-    c2, c3 = c0 & np.uint64(0), c0 & np.uint64(0)
-    for _ in range(10):
-        p0, p1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
-        c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _LOW, (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
-    return c0
+def philox(seed, block, plane):
+    """Philox4x32-10: four words, each the low half of 64 bits, for a 64-bit key and counters (scalars or NumPy arrays of uint64)."""
+    c, k0, k1 = (block & _LOW, block >> _SHIFT, plane & _LOW, plane >> _SHIFT), seed & _LOW, seed >> _SHIFT
+    c = stirred(c, k0, k1, np.uint64(0))
+    c = stirred(c, k0, k1, np.uint64(1))
+    c = stirred(c, k0, k1, np.uint64(2))
+    c = stirred(c, k0, k1, np.uint64(3))
+    c = stirred(c, k0, k1, np.uint64(4))
+    c = stirred(c, k0, k1, np.uint64(5))
+    c = stirred(c, k0, k1, np.uint64(6))
+    c = stirred(c, k0, k1, np.uint64(7))
+    c = stirred(c, k0, k1, np.uint64(8))
+    return stirred(c, k0, k1, np.uint64(9))
 
 
-def uniform(seed, position):
-    """A uniform number in [0, 1) with 24 bits, so that float32 and float64 kernels draw the same one."""
-    return np.float64(philox(np.uint64(seed), np.uint64(position)) >> np.uint64(8)) * 5.9604644775390625e-08
+def stirred(c, k0, k1, turn):
+    """One of the ten rounds; what stands in the upper halves does not matter."""
+    p0, p1 = (c[0] & _LOW) * _MULTIPLIER_0, (c[2] & _LOW) * _MULTIPLIER_1
+    k0, k1 = (k0 + turn * _WEYL_0) & _LOW, (k1 + turn * _WEYL_1) & _LOW
+    return (p1 >> _SHIFT) ^ c[1] ^ k0, p1, (p0 >> _SHIFT) ^ c[3] ^ k1, p0
 
 
-def uniforms(seed: int, shape: tuple[int, ...], stream: int = 0) -> np.ndarray:
-    """An array of draws, in the row-major order of their positions; a stream is a sequence of its own."""
-    count = int(np.prod(shape))
-    position = np.arange(count, dtype=np.uint64) + (np.uint64(stream) << np.uint64(48))
-    return uniform(np.uint64(seed), position).reshape(shape)
+def uniforms(seed: int, planes: int, size: int, stream: int = 0) -> np.ndarray:
+    """Uniform numbers in [0, 1) with 24 bits, which float32 holds, (planes, size); a stream is a sequence of its own."""
+    plane = np.arange(planes, dtype=np.uint64)[:, None] + (np.uint64(stream) << np.uint64(48))
+    words = philox(np.uint64(seed), np.arange(-(-size // 4), dtype=np.uint64)[None], plane)
+    drawn = np.stack(np.broadcast_arrays(*words), -1).reshape(planes, -1)[:, :size]
+    return ((drawn & _LOW) >> np.uint64(8)) * 2.0 ** -24
 
 
 def key(seed: int | None, where: str) -> int:

@@ -6,11 +6,13 @@ from math import prod
 import numpy as np
 
 from .loops import layout as at
-from .memory import CELLS, LANES
+from .loops.cpu import three
+from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, dense
 from .windows import Axis, remembered
 
 RING = 1 << 19  # bytes of lifted rows that are kept for the next windows: half a second-level cache
+SHORT = 256  # cells of the rows that a window over whole planes is cut into, where they are lifted: those of a few rows stay in the first cache
 HELD = 1 << 23  # bytes of rows of terms, at most
 
 Axes = tuple[Axis, Axis, Axis]
@@ -44,8 +46,8 @@ def merged(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides
 
 def chunk(axis: Axis, size: int, lo: int, hi: int, inputs: tuple[int, int] | None = None) -> list[int]:
     """The record of windows [lo, hi); inputs : the positions whose gradient they make."""
-    end = reach(axis)[lo:hi]
-    start, stop = (int(axis.first[lo:hi].min()), int(end.max())) if hi > lo else inputs or (0, 0)
+    end = reach(axis)[..., lo:hi]
+    start, stop = (int(axis.first[..., lo:hi].min()), int(end.max())) if hi > lo else inputs or (0, 0)
     if axis.grid:
         origin, stride, kernel = axis.grid
         start, stop = origin + lo * stride, origin + (hi - 1) * stride + (kernel - 1) * axis.step + 1
@@ -106,6 +108,26 @@ def repeats(cover: np.ndarray, size: int) -> np.ndarray:
     return np.array([0, *(a == b for a, b in zip(lists[:-1], lists[1:], strict=True))], np.int64)
 
 
+def pieces(first: np.ndarray, count: np.ndarray, stride: int) -> tuple[np.ndarray, int, int] | None:
+    """Runs of neighbours as disjoint pieces of 1, 2, 4 and 8: (places, pieces a run, lengths that occur), or None for longer or empty runs.
+
+    The place of a piece is level * stride + its first element; level is the logarithm of its length, or, for none, one more than there are.
+    """
+    most = int(count.max(initial=1))
+    if most > 15 or count.min(initial=1) < 1:
+        return None
+    levels = most.bit_length()
+    terms = max(int(c).bit_count() for c in np.unique(count))
+    places = np.empty((first.size, terms), np.int64)
+    for i, (at_, c) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
+        k = 0
+        for level in range(levels):
+            if c >> level & 1:
+                places[i, k], at_, k = level * stride + at_, at_ + (1 << level), k + 1
+        places[i, k:] = levels * stride + int(first[i])
+    return places, terms, levels
+
+
 def power_of_two(n: int) -> int:
     """The smallest one that is at least n."""
     return 1 << max(n - 1, 0).bit_length()
@@ -155,7 +177,7 @@ def straight(dims: tuple[int, ...], strides: Strides, channel_lanes: bool) -> bo
 
 
 def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, backward: bool) -> str | None:
-    """Which of the loops of direct.py can do a call: "quad", "nine" or none."""
+    """Which of the loops for small windows can do a call: "quad" and "nine" of direct.py, "three" of three.py, or none."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
     if any(s[1 if channel_lanes else 4] != 1 for k, s in operands if k in (at.X, at.LOGIT, at.Y)):
@@ -170,15 +192,19 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         return "quad" if beside or not backward else None
     if kernel == (3, 3) and channel_lanes and not backward:
         return "nine"
-    return None
+    narrow = w.step <= (4 if strides[1] == 1 else 1) and h.step <= 4 and dims[4] <= CELLS - 8 * VECTOR
+    wide = min(w.count.size, dims[4] // strides[1]) >= VECTOR
+    every = not backward or d.count.size == dims[2]
+    return "three" if max(kernel) <= 3 and strides[1] <= 2 and not channel_lanes and narrow and wide and every else None
 
 
 def build_small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool,
-                grad_channels_last: bool | None = None) -> Plan:
-    """The plan of a call that `small` has named."""
+                grad_channels_last: bool | None = None, past_cache: bool = False) -> Plan:
+    """The plan of a call that `small` has named; past_cache : whether the result is written past the caches."""
     if grad_channels_last is not None:
         operands = (*operands, *((k, dense(dims, grad_channels_last)) for k in (at.GRAD_X, at.GRAD_LOGIT)))
     buffer = Buffer(dims, axes, channel_lanes, LANES)
+    buffer.head[at.PAST_CACHE] = past_cache
     buffer.place(at.W_COUNT, axes[2].count)
     buffer.place(at.W_SHARE, axes[2].share)
     rows = buffer.planes * prod(a.count.size for a in axes[:2])
@@ -188,12 +214,36 @@ def build_small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, St
 cached_small = remembered(build_small)
 
 
+def build_three(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], lifts: int, terms: int, itemsize: int,
+                past_cache: bool = False) -> Plan:
+    """The plan of a call that `small` has named "three"; arguments as those of `build`."""
+    backward = terms > 0
+    if backward:
+        operands = (*operands, *((k, dense(dims, False)) for k in (at.GRAD_X, at.GRAD_LOGIT)))
+    buffer, (_, h, w) = Buffer(dims, axes, False, LANES), axes
+    head, (origin, stride, kernel) = buffer.head, w.grid or (0, 1, 1)
+    head[at.PAST_CACHE], head[at.W_LEAD], head[at.W_STRIDE], head[at.W_TAPS] = past_cache, -origin, stride, kernel
+    buffer.place(at.W_SHARE, w.share)
+    row, held = (-(-n // VECTOR) * VECTOR for n in (stride * (-(-dims[4] // stride) + 3 * VECTOR), w.count.size + 4 * VECTOR))
+    spans = 2 * h.step + 1 + ((three.BAND + 2) * (h.grid[1] if h.grid else 1) if backward else 0)
+    ring = min(power_of_two(spans), 64)
+    head[at.ROW_CELLS], head[at.RING_H], head[at.HELD_CELLS] = row, ring - 1, held
+    rows = (ring + three.BAND) * lifts + 2 * three.BAND * terms + max(lifts, terms)
+    work = _memory(head, at.TAGS_AT, ring, 0, itemsize * (rows * row + three.BAND * terms * held + w.count.size))
+    if backward:
+        buffer.place(at.H_COVER, covering(h, dims[3]))
+    return buffer.plan(dict(operands), work, buffer.planes * prod(a.count.size for a in axes[:2]), buffer.planes * dims[2] * dims[3])
+
+
+cached_three = remembered(build_three)
+
+
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, lifts: int, terms: int,
-          itemsize: int, grad_channels_last: bool | None = None) -> Plan | None:
+          itemsize: int, grad_channels_last: bool | None = None, past_cache: bool = False) -> Plan | None:
     """The plan of a sweep, or None where the windows or the memory do not suit one.
 
     lifts : components of a lifted row, 0 where rows are taken as they are; terms : rows of terms (backward), else 0;
-    itemsize : bytes of a cell; grad_channels_last : the order of the gradient's memory.
+    itemsize : bytes of a cell; grad_channels_last : the order of the gradient's memory; past_cache : as in `build_small`.
     """
     backward = terms > 0
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
@@ -202,7 +252,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         operands = (*operands, *((k, dense(dims, bool(grad_channels_last))) for k in (at.GRAD_X, at.GRAD_LOGIT)))
     width = min(LANES, dims[1]) if channel_lanes else 1
     positions = CELLS // width
-    dims, axes, operands = merged(dims, axes, operands, (at.X, at.LOGIT, at.GRAD_X, at.GRAD_LOGIT), positions, channel_lanes)
+    dims, axes, operands = merged(dims, axes, operands, (at.X, at.LOGIT, at.GRAD_X, at.GRAD_LOGIT),
+                                   max(1, SHORT // width) if lifts else positions, channel_lanes)
     cover = [covering(a, n) for a, n in zip(axes, dims[2:], strict=True)] if backward else []
     forward = chunks(axes[2], dims[4], positions)
     parts = slices(axes[2], dims[4], positions, cover[2]) if backward else forward
@@ -210,9 +261,16 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         return None
     buffer = Buffer(dims, axes, channel_lanes, LANES)
     head = buffer.head
+    head[at.PAST_CACHE] = past_cache
     buffer.place(at.CHUNK_TABLE, forward)
     buffer.place(at.SLICE_TABLE, parts)
     head[at.CHUNKS], head[at.SLICES] = len(forward), len(parts)
+    if axes[2].grid is None and not channel_lanes and axes[2].step == 1:
+        _place_pieces(buffer, at.PIECES, axes[2].first, axes[2].count)
+        if backward:
+            starts = cover[2][:dims[4] + 1] - (dims[4] + 1)
+            listed = np.append(cover[2][dims[4] + 1:], 0)
+            _place_pieces(buffer, at.SHARES, listed[starts[:-1]], np.diff(starts))
     if axes[2].grid and axes[2].count.size > 1:
         head[at.W_STRIDE], head[at.W_TAPS] = axes[2].grid[1:]
     buffer.place(at.W_COUNT, axes[2].count)
@@ -234,6 +292,13 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         buffer.place(at.H_SAME, repeats(cover[1], dims[3]))
     tasks = buffer.planes * dims[2] * dims[3]
     return buffer.plan(dict(operands), work, buffer.planes * axes[0].count.size * axes[1].count.size, tasks)
+
+
+def _place_pieces(buffer: Buffer, field: int, first: np.ndarray, count: np.ndarray) -> None:
+    found = pieces(first, count, CELLS)
+    if found:
+        buffer.place(field, found[0])
+        buffer.head[field + 1:field + 3] = found[1:]
 
 
 def _memory(head: np.ndarray, tags: int, rows: int, row: int, begin: int) -> int:

@@ -216,7 +216,7 @@ CASES: dict[str, Case] = {
     "max": Case(lambda x, axes, args, own: oracle.pool(oracle.maximum, x, axes, return_indices=True), indexed=True, integers=True),
     "min": Case(lambda x, axes, args, own: oracle.pool(oracle.minimum, x, axes, return_indices=True), indexed=True, integers=True),
     "avg": Case(avg, (given(), given(count_include_pad=False), given(divisor_override=-3)), only_sliding=(1, 2)),
-    "lp": Case(lp, tuple(given(p, norm=n) for p, n in ((2, "sum"), (1.0, "mean"), (3, "mean"), (2.5, "sum"), (0.5, "mean")))),
+    "lp": Case(lp, tuple(given(p, norm=n) for p, n in ((2, "sum"), (1.0, "mean"), (3, "mean"), (2.5, "sum"), (0.5, "mean"), (1.7, "sum")))),
     "gem": Case(gem, (given(), given(p=np.array([0.7, 2.0, 3.5]), eps=0.1)), learns=("p",)),
     "soft": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes, own.get("temperature", 1.0)), (given(), given(temperature=0.3))),
     "swap": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes)),

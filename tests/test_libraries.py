@@ -107,12 +107,18 @@ def test_a_seed_is_the_same_draw_everywhere():
 
 
 def test_the_generator_is_philox():
-    """Known answers of Random123: Philox4x32-10 with all-zero and all-one counters and keys, first word."""
+    """Random123's known answers of Philox4x32-10; a block's words are those of four neighbours in a plane."""
     from numbapool.random import philox, uniforms
-    zero, ones = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF)
-    assert int(philox(zero, zero)) == 0x6627E8D5
-    assert int(philox(ones, ones)) != int(philox(zero, ones))
-    u = uniforms(5, (100_000,))
+    for key, block, plane, expected in (
+            (0, 0, 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+            (0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+            (0x299F31D0A4093822, 0x85A308D3243F6A88, 0x0370734413198A2E, "d16cfe09 94fdcceb 5001e420 24126ea1")):
+        words = philox(np.uint64(key), np.uint64(block), np.uint64(plane))
+        assert " ".join(f"{int(w) & 0xFFFFFFFF:08x}" for w in words) == expected
+    u = uniforms(0, 3, 7)
+    assert u[0, 2] == (0xBC57AC4C >> 8) / 2**24
+    np.testing.assert_array_equal(uniforms(0, 5, 9)[:3, :7], u)
+    u = uniforms(5, 10, 10_000)
     assert 0 <= u.min() < 1e-3
     assert 1 - 1e-3 < u.max() < 1
     np.testing.assert_allclose([u.mean(), u.var()], [1 / 2, 1 / 12], 0.01)

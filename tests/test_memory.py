@@ -165,7 +165,8 @@ def test_out_amid_other_memory(name, dtype, how):
         y = e.forward(x, *args, **kwargs)
         buffer, out = surrounded(y.shape, y.dtype, how)
         assert e.forward(x, *args, **kwargs, out=out) is out
-        np.testing.assert_allclose(out, y, 2 * np.finfo(dtype).eps)  # another layout may take another body, which rounds differently
+        # another layout may take another body, which sums in another order
+        np.testing.assert_allclose(out, y, 4 * np.finfo(dtype).eps, 4 * np.finfo(dtype).eps * np.abs(np.float64(y)).max())
         out.view(f"u{out.itemsize}")[...] = int.from_bytes(b"\xa5" * out.itemsize, "little")
         assert (buffer.view(np.uint8) == 0xA5).all(), e.label
 

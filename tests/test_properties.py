@@ -82,7 +82,8 @@ def case(draw, name, ndim, prefix, batch=None, **more):
 
 def uniforms(a, shape):
     """The samples of a call, or those that its seed stands for."""
-    return random.uniforms(random.key(a["seed"], "test"), shape) if a["samples"] is None else a["samples"]
+    size = int(np.prod(shape[2:]))
+    return random.uniforms(random.key(a["seed"], "test"), shape[0] * shape[1], size).reshape(shape) if a["samples"] is None else a["samples"]
 
 
 def axes_of(c, a, x):

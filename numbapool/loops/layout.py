@@ -24,6 +24,7 @@ WORK_SIZE = 29                            # bytes of scratch a slot
 RANKS = 30                                # order family: weights a row
 RANK_ROW, RANK_CHANNEL = 31, 32           # order family: -> row of weights for a window of n; distance between channels
 SORT_AT, SORT_SIZE = 33, 34               # order family: where in a slot the buffers begin, elements in each
+PAST_CACHE = 35                           # 1: the result is so large that it is written past the caches
 # sweeps (cpu/sweep.py)
 CHUNKS, CHUNK_TABLE = 36, 37              # the windows along the last axis in chunks whose cells fit a row, for the forward pass
 SLICES, SLICE_TABLE = 38, 39              # the same for the backward pass: the inputs in parts, with the windows that cover them
@@ -32,7 +33,12 @@ ROW_CELLS, RING_D, RING_H, TAGS_AT = 44, 45, 46, 47  # the ring of lifted rows: 
 HELD_CELLS, HELD_D, HELD_H, HELD_AT, HELD_TAGS_AT = range(48, 53)  # the same for rows of terms
 D_COVER, H_COVER, W_COVER, H_SAME = range(53, 57)  # -> where the outputs that cover input i are listed; whether they are those of i - 1
 W_SPREAD, W_LEAD = 57, 58                 # how columns spread: 1 and 2 for these strides, 0 by the table; padding of a row of terms
-RECORDS = 60                              # one record an operand follows
+PIECES, PIECE_TERMS, PIECE_LEVELS = 59, 60, 61  # irregular windows along the last axis as pieces of 1, 2, 4, 8 columns: -> places, how many a window
+SHARES, SHARE_TERMS, SHARE_LEVELS = 62, 63, 64  # the same for the outputs that cover an input (TERMS 0: neither)
+# choices (cpu/select.py), besides the fields of sweeps
+W_POWER, W_PARTS = 65, 66                 # columns of a part of a window, a power of two; parts that make any window
+SCRATCH_PLANE = 67                        # 1: contributions are added up in scratch memory, and each plane is then written once
+RECORDS = 68                              # one record an operand follows
 RECORD = 6                                # distances in elements along n, g, d, h, w and from lane to lane
 
 # a unit: windows side by side that have the same number of taps, taken together
@@ -45,7 +51,7 @@ CHUNK = 8
 C_OUT, C_LANES, C_START, C_LENGTH, C_LO, C_HI, C_FROM, C_TO = range(8)
 
 # operands
-X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, GRAD_PARAM2, TARGET, POSITION = range(12)
-OPERANDS = 12
-NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED, MASK = range(12, 19)  # addresses without a record
-DATA = 19
+X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, GRAD_PARAM2, TARGET = range(11)
+OPERANDS = 11
+NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED, MASK = range(11, 18)  # addresses without a record
+DATA = 18

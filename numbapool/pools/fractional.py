@@ -37,12 +37,12 @@ def boundaries(size: int, ratio: float, pseudo_random: bool, key: int, axis: int
     k = floor(alpha)
     if pseudo_random:
         most = min((k + 2) / alpha - 1, (size + 1 - k) / alpha - (outputs - 1))
-        u = float(random.uniforms(key, (1,), axis + 1)[0]) * most
+        u = float(random.uniforms(key, 1, 1, axis + 1)[0, 0]) * most
         sequence = np.ceil(alpha * (np.arange(outputs + 1) + u)).astype(np.int64) - 1
         sequence[0], sequence[-1] = 0, size
         return sequence
     steps = np.full(outputs, k)
-    steps[np.argsort(random.uniforms(key, (outputs,), axis + 1), kind="stable")[:size % outputs]] += 1
+    steps[np.argsort(random.uniforms(key, 1, outputs, axis + 1)[0], kind="stable")[:size % outputs]] += 1
     return np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
 
 
@@ -145,7 +145,7 @@ def fixed_windows(view: Any, x: Any, kernel: Any, size: Any, ratio: Any, samples
             raise ValueError(f"{where}: output_size + kernel_size - 1 must be at most the input's size {m}, got {o} + {k} - 1")
     kind = np.float64 if x.dtype == "float64" else np.float32
     if samples is None:
-        u = random.uniforms(random.key(seed, where), (n * c, ndim)).astype(kind)
+        u = random.uniforms(random.key(seed, where), n * c, ndim).astype(kind)
     else:
         u = np.asarray(arrays.values(samples, f"{where}: samples"))
         expected = (n, c, ndim) if len(x.shape) == ndim + 2 else (c, ndim)

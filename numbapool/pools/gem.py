@@ -6,7 +6,9 @@ as in the authors' cirtorch, which pools globally (here global_gem_pool2d).  The
 The window's largest value m is factored out.  Gradient: dy/dx_i = (a_i / y)^(p-1) / n for x_i >= eps, else 0, with a = max(x, eps);
 dy/dp = y/p (sum b^p ln b / sum b^p - ln(mean b^p) / p), b = a / m.
 """
-from ..numeric import exp, larger, log, power, real, root
+import math
+
+from ..numeric import larger, log, power, real, root
 from ..parameters import Parameter
 
 title = "generalised mean (GeM)"
@@ -62,13 +64,31 @@ def param_slope(acc, m, n, eps, p):
     return stop(acc, m, n, eps, p) / p * (acc[1] / acc[0] - log(acc[0] / n) / p)
 
 
-def safe(acc, eps, p):  # y between 5e-7 and 2e6, where its logarithm loses no more than 1e-6
-    return acc[0] > exp(real(-14.5) * p) and acc[0] < exp(real(14.5) * p)
+def safe(acc, eps, p):
+    return (acc[0] > real(1e-30)) & (acc[0] < real(1e30)) & (eps > real(1e-37))
+
+
+def raised_to(x, eps, p):
+    v = power(raised(x, eps), p)
+    return v if (v > real(1e-37)) | (x < eps) else real(math.nan)  # where v has too few digits for the gradient v / x
+
+
+def lift(x, eps, p):
+    return (raised_to(x, eps, p),)
+
+
+def lift_backward(x, eps, p):
+    v = raised_to(x, eps, p)
+    return v, v * log(raised(x, eps)) if v != real(0) else real(0)
 
 
 def terms(acc, m, n, eps, p):
-    return (power(root(acc[0] / n, p), real(1) - p) / n,)
+    return (root(acc[0] / n, p) / acc[0],)  # y^(1 - p) = y / y^p
 
 
 def spread(x, e, sums, m, eps, p):
     return power(x / m, p - real(1)) * sums[0] if (x >= eps or x != x) else real(0)
+
+
+def near_spread(x, e, sums, m, eps, p):
+    return e[0] / x * sums[0] if ((x >= eps) | (x != x)) & (sums[0] != real(0)) else real(0)  # e may be NaN where no window covers x

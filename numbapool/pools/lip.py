@@ -8,7 +8,7 @@ Gradient: dy/dx_i = w_i and dy/dl_i = w_i (x_i - y).  Nothing is kept from the f
 """
 import math
 
-from ..numeric import exp, larger, real
+from ..numeric import between, exp, larger, near_exp, real
 from ..parameters import REQUIRED, Parameter
 
 title = "LIP (local importance)"
@@ -46,6 +46,12 @@ def step(acc, x, logit, m):
     return acc[0] + e, acc[1] + (e * x if e != real(0) or (logit - logit == real(0) and x - x != real(0)) else real(0))
 
 
+def lift(x, logit):
+    v = between(logit, real(-86.5), real(40))  # NaN, too, becomes the upper end, with which no sum is safe
+    e = near_exp(v, real(1)) - near_exp(real(-86.5), real(1))  # 0 from the lower end on
+    return e, e * x
+
+
 def stop(acc, m, n):
     return acc[1] / acc[0]
 
@@ -60,4 +66,4 @@ def terms(acc, m, n):
 
 
 def spread(x, logit, e, sums, m):
-    return e[0] * sums[0], e[1] * sums[0] - e[0] * sums[1] if e[0] != real(0) else real(0)
+    return e[0] * sums[0], e[1] * sums[0] - e[0] * sums[1] if (e[0] != real(0)) & ((sums[0] != real(0)) | (sums[1] != real(0))) else real(0)

@@ -31,11 +31,14 @@ def share(own):
 
 
 def variant(own):
-    """The whole powers up to 4 need no logarithm of an element: which functions take the place of others."""
-    return {1.0: {"safe": "safe_whole", "raised": "same", "raised_less": "one", "lowered": "same"},
-            2.0: {"safe": "safe_whole", "raised": "square", "raised_less": "same", "lowered": "square_root"},
-            3.0: {"safe": "safe_whole", "raised": "cube", "raised_less": "square"},
-            4.0: {"safe": "safe_whole", "raised": "fourth", "raised_less": "cube", "lowered": "fourth_root"}}.get(own["norm_type"], {})
+    """The whole powers up to 4 and half powers up to 2.5 need no logarithm of an element: which functions take the place of others."""
+    return {0.5: {"raised": "square_root", "raised_less": "inverse_root", "lowered": "square"},
+            1.5: {"raised": "one_and_half", "raised_less": "square_root"},
+            2.5: {"raised": "two_and_half", "raised_less": "one_and_half"},
+            1.0: {"near_spread": "spread", "raised": "same", "raised_less": "one", "lowered": "same"},
+            2.0: {"near_spread": "spread_two", "raised": "square", "raised_less": "same", "lowered": "square_root"},
+            3.0: {"near_spread": "spread_three", "raised": "cube", "raised_less": "square"},
+            4.0: {"near_spread": "spread_four", "raised": "fourth", "raised_less": "cube", "lowered": "fourth_root"}}.get(own["norm_type"], {})
 
 
 def raised(a, p):
@@ -68,6 +71,18 @@ def cube(a, p):
 
 def fourth(a, p):
     return (a * a) * (a * a)
+
+
+def inverse_root(a, p):
+    return real(1) / math.sqrt(a)
+
+
+def one_and_half(a, p):
+    return a * math.sqrt(a)
+
+
+def two_and_half(a, p):
+    return a * a * math.sqrt(a)
 
 
 def fourth_root(a, p):
@@ -108,20 +123,31 @@ def lift(x, p):
     return (v if v > real(1e-30) or x == real(0) else real(math.nan),)
 
 
-def safe(acc, p):  # y between 5e-7 and 2e6, where its logarithm loses no more than 1e-6
-    return (acc[0] < exp(real(14.5) * p) and acc[0] > exp(real(-14.5) * p)) or acc[0] == real(0)
-
-
-def safe_whole(acc, p):
-    return acc[0] < real(1e30)
+def safe(acc, p):  # y between 2e-35 and 5e34, and its power a number, too
+    return ((acc[0] < real(1e30)) & (acc[0] < exp(real(80) * p)) & (acc[0] > exp(real(-80) * p))) | (acc[0] == real(0))
 
 
 def terms(acc, m, n, p):
-    less = raised_less(lowered(acc[0] / n, p), p) * n
-    return (real(1) / less if acc[0] != real(0) else real(0),)
+    return (lowered(acc[0] / n, p) / acc[0] if acc[0] != real(0) else real(0),)  # y^(1 - p) = y / y^p
 
 
 def spread(x, e, sums, m, p):
     g = raised_less(abs(x) / m, p) * sums[0]
     g = g if x > real(0) or x != x else -g
     return g if x != real(0) else real(0)
+
+
+def near_spread(x, e, sums, m, p):
+    return e[0] / x * sums[0] if (x != real(0)) & (sums[0] != real(0)) else real(0)  # e is NaN where no window, too, could use it
+
+
+def spread_two(x, e, sums, m, p):
+    return x * sums[0]
+
+
+def spread_three(x, e, sums, m, p):
+    return abs(x) * x * sums[0]
+
+
+def spread_four(x, e, sums, m, p):
+    return x * x * x * sums[0]

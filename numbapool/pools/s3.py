@@ -36,7 +36,7 @@ example = {"seed": "0"}
 def positions(size: int, kernel: int, grid: int, key: int, axis: int) -> np.ndarray:
     """The drawn first positions of one axis' windows, ascending."""
     room, wanted = size - kernel + 1, size // kernel
-    u = random.uniforms(key, (room,), axis + 1)
+    u = random.uniforms(key, 1, room, axis + 1)[0]
     chosen: list[int] = []
     for lo in range(0, room, grid):
         strip = np.arange(lo, min(lo + grid, room))

@@ -14,7 +14,7 @@ and kernel differ; its CPU path shares the weights between channels and sets neg
 """
 import math
 
-from ..numeric import exp, larger, real
+from ..numeric import between, exp, larger, near_exp, real
 from ..parameters import Parameter
 
 title = "soft (SoftPool)"
@@ -49,12 +49,19 @@ def step(acc, x, m, temperature):
     return acc[0] + e, acc[1] + (e * d if e != real(0) else real(0))  # -inf has no weight
 
 
+def lift(x, temperature):
+    low = real(-86.5) * temperature
+    v = between(x, low, real(40) * temperature)  # NaN, too, becomes the upper end, with which no sum is safe
+    e = near_exp(v, real(1) / temperature) - near_exp(low, real(1) / temperature)  # 0 from the lower end on
+    return e, e * v
+
+
 def stop(acc, m, n, temperature):
     return m + acc[1] / acc[0]
 
 
 def safe(acc, *q):
-    return acc[0] > real(1e-8) and acc[0] < real(1e13) and abs(acc[1]) < real(1e15)
+    return acc[0] > real(1e-8) and acc[0] < real(1e13)
 
 
 def terms(acc, m, n, temperature):
@@ -63,7 +70,8 @@ def terms(acc, m, n, temperature):
 
 
 def spread(x, e, sums, m, temperature):
-    return e[0] * sums[0] + (e[1] * sums[0] - e[0] * sums[1]) / temperature
+    r = real(1) / temperature
+    return e[0] * (sums[0] - sums[1] * r) + e[1] * (sums[0] * r)
 
 
 def spread_constant(x, e, sums, m, temperature):

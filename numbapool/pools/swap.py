@@ -16,8 +16,8 @@ source = "Elias, Jain, softmax-weighted average pooling"
 forms = ("sliding", "adaptive", "global")
 
 common = soft.common
-first_start, soft_first_step, start, soft_step, soft_stop, safe, soft_terms, soft_spread = (
-    soft.first_start, soft.first_step, soft.start, soft.step, soft.stop, soft.safe, soft.terms, soft.spread)
+first_start, soft_first_step, start, soft_step, soft_lift, soft_stop, safe, soft_terms, soft_spread = (
+    soft.first_start, soft.first_step, soft.start, soft.step, soft.lift, soft.stop, soft.safe, soft.terms, soft.spread)
 
 
 def first_step(m, x):
@@ -26,6 +26,10 @@ def first_step(m, x):
 
 def step(acc, x, m):
     return soft_step(acc, x, m, real(1))
+
+
+def lift(x):
+    return soft_lift(x, real(1))
 
 
 def stop(acc, m, n):

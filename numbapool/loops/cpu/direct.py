@@ -5,8 +5,7 @@ lanes are channels.
 A pass that goes through rows in the cache, as sweep.py's, waits for memory while it reads and computes while memory waits; measured on
 float32 (8, 64, 112, 112), 2x2: 1.7 times a copy's time in three passes, 1.0 in one.
 
-What a formula joins is a tuple here (`join_all`).  Rows that lie in the padding are `blank`: cells that hold `empty`.
-Legend: see rows.py and sweep.py; a, b, c rows of the input; la, lb rows of logits.
+What a formula joins is a tuple here (`join_all`).  Legend: see rows.py and sweep.py; a, b, c rows of the input; la, lb rows of logits.
 """
 from __future__ import annotations
 
@@ -25,53 +24,25 @@ def plane_parameters(f, a, n, g, par):
 
 # ---------------------------------------------------------------- the lanes are windows (channels-first)
 
-def quad_across(y, a, b, la, lb, n, share, q):
-    """n 2x2 windows side by side; whether one was out of reach of the common reference."""
-    bad = 0
-    for j in range(n):
+def quad_run(y, a, b, la, lb, at, n, share, q):
+    """2x2 windows at .. at + n of a row, side by side; whether the common reference suits all of them."""
+    fine = True
+    for j in range(at, at + n):
         v = join_all(join_all(lift_at(a, la, 2 * j, q), lift_at(a, la, 2 * j + 1, q)),
                      join_all(lift_at(b, lb, 2 * j, q), lift_at(b, lb, 2 * j + 1, q)))
         store(y, j, finish(v, REFERENCE, share, *q))
-        bad |= 0 if safe(v, *q) else 1
-    return bad
+        fine &= safe(v, *q)
+    return fine
 
 
-def quad_parted(x, logit, y, at, bt, down, down2, to, n, share, cells, logits, u, par, q):
-    """`quad_across` for formulas with more to compute: cells at even and odd places first, then as for channels, at full width."""
-    bad = 0
-    for o in range(0, n, HALF_ROW):
-        m = min(HALF_ROW, n - o)
-        part_row(shift(x, at + 2 * o), cells, 0, m)
-        part_row(shift(x, at + down + 2 * o), cells, CELLS, m)
-        part_logits(shift(logit, bt + 2 * o), logits, 0, m)
-        part_logits(shift(logit, bt + down2 + 2 * o), logits, CELLS, m)
-        for j in range(m):
-            v = join_all(join_all(lift_cell(cells, logits, j, q), lift_cell(cells, logits, HALF_ROW + j, q)),
-                         join_all(lift_cell(cells, logits, CELLS + j, q), lift_cell(cells, logits, CELLS + HALF_ROW + j, q)))
-            set_lane(u, j, v)
-        bad |= finish_parted(shift(y, to + o), u, m, share, q)
-    return bad
-
-
-def finish_parted(y, u, n, share, q):
-    """y of a run of windows; whether one was out of reach."""
-    bad = 0
-    for j in range(n):
-        v = get_cell(u, j)
-        store(y, j, finish(v, REFERENCE, share, *q))
-        bad |= 0 if safe(v, *q) else 1
-    return bad
-
-
-def part_row(x, cells, skip, n):
-    """2 n elements: those at even places, and HALF_ROW further those at odd ones."""
-    even, odd = shift(cells, skip), shift(cells, skip + HALF_ROW)
-    for j in range(n):
-        even[j], odd[j] = load(x, 2 * j), load(x, 2 * j + 1)
-
-
-def part_nothing(x, cells, skip, n):
-    """There is no second operand."""
+def quad_across(y, a, b, la, lb, n, share, q):
+    """A row of n windows."""
+    if n < VECTOR:
+        return quad_run(y, a, b, la, lb, 0, n, share, q)
+    fine = True
+    for o in range(0, n, VECTOR):
+        fine &= quad_run(y, a, b, la, lb, min(o, n - VECTOR), VECTOR, share, q)
+    return fine
 
 
 def quad_forward(plan, data, slot, lo, hi):
@@ -79,7 +50,6 @@ def quad_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     par, q, plane = row4(), numbers(doubles(a[NUMBERS])), -1
-    u, cells, logits = row4(), row4(), row4()
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         if PARAMETERS > 0 and n * f[G] + g != plane:
@@ -91,13 +61,11 @@ def quad_forward(plan, data, slot, lo, hi):
         bt, down2 = logit_spot(f, n, g, d, h, w), f[RECORDS + RECORD * LOGIT + 3] * f[H_STEP]
         to = spot(f, Y, n, g, od, oh, 0)
         if CHANNEL:
-            bad = quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, lanes_of(f, g), share, u, par, q)
-        elif not PLAIN:
-            bad = quad_parted(x, logit, y, at, bt, down, down2, to, f[OW], share, cells, logits, u, par, q + lane_params(par, 0))
+            fine = quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, lanes_of(f, g), share, par, q)
         else:
-            bad = quad_across(shift(y, to), shift(x, at), shift(x, at + down), shift(logit, bt), shift(logit, bt + down2), f[OW], share,
-                              q + lane_params(par, 0))
-        if bad != 0:
+            fine = quad_across(shift(y, to), shift(x, at), shift(x, at + down), shift(logit, bt), shift(logit, bt + down2), f[OW], share,
+                               q + lane_params(par, 0))
+        if not fine:
             mark(a, r)
 
 
@@ -115,49 +83,51 @@ def nine_forward(plan, data, slot, lo, hi):
     """Rows lo..hi of y: 3x3 windows of sums or of chosen elements, with channels as lanes."""
     f, a = integers(plan), integers(data)
     x, y = elements(a[X]), elements(a[Y])
-    u, gap = row1(), raw1()
+    gap = raw1()
     for j in range(CELLS):
-        store(gap, j, empty())
+        gap[j] = packed(empty())  # not by `store`: it is read as an input is
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         d, h, rows = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
         at, down = spot(f, X, n, g, d, h, 0), f[RECORDS + RECORD * X + 3] * f[H_STEP]
         to, share = spot(f, Y, n, g, od, oh, 0), f[f[D_SHARE] + od] * f[f[H_SHARE] + oh]
-        nine_row_of_lanes(f, x, y, at, down, rows, to, lanes_of(f, g), share, gap, u)
+        nine_row_of_lanes(f, x, y, at, down, rows, to, lanes_of(f, g), share, gap)
 
 
 # ---------------------------------------------------------------- the lanes are channels
 
-def finish_lanes(y, u, n, share, par, q):
-    """y of a run of windows; whether one was out of reach."""
-    bad = 0
-    for j in range(n):
-        v = get_cell(u, j)
-        store(y, j, finish(v, REFERENCE, share, *(q + lane_params(par, j))))
-        bad |= 0 if safe(v, *(q + lane_params(par, j))) else 1
-    return bad
+def quad_lanes_run(y, a, b, la, lb, side, side2, at, n, share, par, q):
+    """A 2x2 window of channels at .. at + n; whether the common reference suits them."""
+    fine = True
+    a1, b1, la1, lb1 = shift(a, side), shift(b, side), shift(la, side2), shift(lb, side2)
+    for j in range(at, at + n):
+        p = q + lane_params(par, j)
+        v = join_all(join_all(lift_at(a, la, j, p), lift_at(a1, la1, j, p)), join_all(lift_at(b, lb, j, p), lift_at(b1, lb1, j, p)))
+        store(y, j, finish(v, REFERENCE, share, *p))
+        fine &= safe(v, *p)
+    return fine
 
 
-def quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, m, share, u, par, q):
-    """A row of 2x2 windows with channels as lanes."""
+def quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, m, share, par, q):
+    """A row of 2x2 windows with m channels as lanes."""
     across, across2, step = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * LOGIT + 4], f[RECORDS + RECORD * Y + 4]
-    bad = 0
+    side, side2 = across * f[W_STEP], across2 * f[W_STEP]
+    fine = True
     for o in range(f[OW]):
         w = f[f[W_FIRST] + o] - f[f[W_FIRST]]
         a, b = shift(x, at + w * across), shift(x, at + down + w * across)
         la, lb = shift(logit, bt + w * across2), shift(logit, bt + down2 + w * across2)
-        side, side2 = across * f[W_STEP], across2 * f[W_STEP]
-        for j in range(m):
-            p = q + lane_params(par, j)
-            v = join_all(join_all(lift_at(a, la, j, p), lift_at(shift(a, side), shift(la, side2), j, p)),
-                         join_all(lift_at(b, lb, j, p), lift_at(shift(b, side), shift(lb, side2), j, p)))
-            set_lane(u, j, v)
-        bad |= finish_lanes(shift(y, to + o * step), u, m, share, par, q)
-    return bad
+        u = shift(y, to + o * step)
+        if m < VECTOR:
+            fine &= quad_lanes_run(u, a, b, la, lb, side, side2, 0, m, share, par, q)
+        else:
+            for i in range(0, m, VECTOR):
+                fine &= quad_lanes_run(u, a, b, la, lb, side, side2, min(i, m - VECTOR), VECTOR, share, par, q)
+    return fine
 
 
-def nine_row_of_lanes(f, x, y, at, down, rows, to, m, share, gap, u):
-    """A row of 3x3 windows with channels as lanes."""
+def nine_row_of_lanes(f, x, y, at, down, rows, to, m, share, gap):
+    """A row of 3x3 windows with m channels as lanes."""
     across, step = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * Y + 4]
     side = across * f[W_STEP]
     for o in range(f[OW]):
@@ -171,51 +141,104 @@ def nine_row_of_lanes(f, x, y, at, down, rows, to, m, share, gap, u):
         if rows > 2:
             c0 = shift(a0, 2 * down)
             c1, c2 = shift(c0, side) if count > 1 else gap, shift(c0, 2 * side) if count > 2 else gap
-        for j in range(m):
-            v = join(join(join(load(a0, j), load(a1, j)), load(a2, j)), join(join(load(b0, j), load(b1, j)), load(b2, j)))
-            u[j] = join(v, join(join(load(c0, j), load(c1, j)), load(c2, j)))
-        finish_lanes(shift(y, to + o * step), u, m, real(share * f[f[W_SHARE] + o]), u, ())
+        u, number = shift(y, to + o * step), real(share * f[f[W_SHARE] + o])
+        if m < VECTOR:
+            nine_run(u, a0, a1, a2, b0, b1, b2, c0, c1, c2, 0, m, number)
+        else:
+            for i in range(0, m, VECTOR):
+                nine_run(u, a0, a1, a2, b0, b1, b2, c0, c1, c2, min(i, m - VECTOR), VECTOR, number)
+
+
+def nine_run(y, a0, a1, a2, b0, b1, b2, c0, c1, c2, at, n, share):
+    """A 3x3 window of channels at .. at + n."""
+    for j in range(at, at + n):
+        v = join(join(join(load(a0, j), load(a1, j)), load(a2, j)), join(join(load(b0, j), load(b1, j)), load(b2, j)))
+        v = join(v, join(join(load(c0, j), load(c1, j)), load(c2, j)))
+        store(y, j, finish((v,), REFERENCE, share))
 
 
 # ---------------------------------------------------------------- backward
 
-def quad_back_across(grad, a, b, la, lb, n, share, out, q):
-    """The gradients of n 2x2 windows side by side, in the rows of `out`; whether one was out of reach."""
-    bad = 0
-    for j in range(n):
+def quad_back_run(gy, a, b, la, lb, at, n, share, out, q):
+    """The gradients of 2x2 windows at .. at + n of a row, in the rows of `out`; whether the common reference suits them."""
+    fine = True
+    for j in range(at, at + n):
         e, e1, e2, e3 = lift_at(a, la, 2 * j, q), lift_at(a, la, 2 * j + 1, q), lift_at(b, lb, 2 * j, q), lift_at(b, lb, 2 * j + 1, q)
         v = join_all(join_all(e, e1), join_all(e2, e3))
-        w = times(load(grad, j), terms(v, REFERENCE, share, *q))
+        w = times(gy[j], terms(v, REFERENCE, share, *q))
         put_gradient(out, 0, 2 * j, spread_at(a, la, 2 * j, e, w, q))
         put_gradient(out, 0, 2 * j + 1, spread_at(a, la, 2 * j + 1, e1, w, q))
         put_gradient(out, CELLS, 2 * j, spread_at(b, lb, 2 * j, e2, w, q))
         put_gradient(out, CELLS, 2 * j + 1, spread_at(b, lb, 2 * j + 1, e3, w, q))
-        bad |= 0 if safe(v, *q) else 1
-    return bad
+        fine &= safe(v, *q)
+    return fine
 
 
-def quad_back_lanes(grad, a, b, la, lb, side, side2, n, share, out, par, q):
-    """The gradients of a 2x2 window of n channels, in the rows of `out`; whether one was out of reach."""
-    bad = 0
+def quad_back_plain(grad, n, share, out, q):
+    """The gradients of n 2x2 windows side by side where they do not depend on the elements: the same in both rows, in one row of `out`."""
+    w = terms((real(0),), REFERENCE, share, *q)
+    if n < VECTOR:
+        quad_back_plain_run(grad, 0, n, w, out, q)
+    else:
+        for o in range(0, n, VECTOR):
+            quad_back_plain_run(grad, min(o, n - VECTOR), VECTOR, w, out, q)
+
+
+def quad_back_plain_run(grad, at, n, w, out, q):
+    """The same for windows at .. at + n."""
+    for j in range(at, at + n):
+        v = spread(real(0), (), times(load(grad, j), w), REFERENCE, *q)
+        out[2 * j], out[2 * j + 1] = v, v
+
+
+def quad_back_across(grad, a, b, la, lb, n, share, out, gy, q):
+    """The gradients of n 2x2 windows side by side; whether the common reference suits them."""
+    if not RECOMPUTE:
+        quad_back_plain(grad, n, share, out, q)
+        return True
+    fetch(grad, 0, n, 1, gy)
+    if n < VECTOR:
+        return quad_back_run(gy, a, b, la, lb, 0, n, share, out, q)
+    fine = True
+    for o in range(0, n, VECTOR):
+        fine &= quad_back_run(gy, a, b, la, lb, min(o, n - VECTOR), VECTOR, share, out, q)
+    return fine
+
+
+def quad_back_lanes_run(gy, a, b, la, lb, side, side2, at, n, share, out, par, q):
+    """The gradients of a 2x2 window of channels at .. at + n, in the rows of `out`; whether the common reference suits them."""
+    fine = True
     a1, b1, la1, lb1 = shift(a, side), shift(b, side), shift(la, side2), shift(lb, side2)
-    for j in range(n):
+    for j in range(at, at + n):
         p = q + lane_params(par, j)
         e, e1, e2, e3 = lift_at(a, la, j, p), lift_at(a1, la1, j, p), lift_at(b, lb, j, p), lift_at(b1, lb1, j, p)
         v = join_all(join_all(e, e1), join_all(e2, e3))
-        w = times(load(grad, j), terms(v, REFERENCE, share, *p))
+        w = times(gy[j], terms(v, REFERENCE, share, *p))
         put_gradient(out, 0, j, spread_at(a, la, j, e, w, p))
         put_gradient(out, 0, LANES + j, spread_at(a1, la1, j, e1, w, p))
         put_gradient(out, CELLS, j, spread_at(b, lb, j, e2, w, p))
         put_gradient(out, CELLS, LANES + j, spread_at(b1, lb1, j, e3, w, p))
-        bad |= 0 if safe(v, *p) else 1
-    return bad
+        fine &= safe(v, *p)
+    return fine
+
+
+def quad_back_lanes(grad, a, b, la, lb, side, side2, n, share, out, gy, par, q):
+    """The same for n channels."""
+    fetch(grad, 0, n, 1, gy)
+    if n < VECTOR:
+        return quad_back_lanes_run(gy, a, b, la, lb, side, side2, 0, n, share, out, par, q)
+    fine = True
+    for o in range(0, n, VECTOR):
+        fine &= quad_back_lanes_run(gy, a, b, la, lb, side, side2, min(o, n - VECTOR), VECTOR, share, out, par, q)
+    return fine
 
 
 def quad_backward(plan, data, slot, lo, hi):
     """Rows lo..hi of output, whose 2x2 windows write their elements of the gradient."""
     f, a = integers(plan), integers(data)
     x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
-    par, q, plane, out = row4(), numbers(doubles(a[NUMBERS])), -1, row4()
+    par, q, plane, out, raw = row4(), numbers(doubles(a[NUMBERS])), -1, row4(), raw1()
+    pack = row1()
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         if PARAMETERS > 0 and n * f[G] + g != plane:
@@ -225,24 +248,26 @@ def quad_backward(plan, data, slot, lo, hi):
         share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]])
         down, down2 = f[RECORDS + RECORD * X + 3], f[RECORDS + RECORD * LOGIT + 3]
         side, side2 = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * LOGIT + 4]
-        bad = 0
+        below, beside = f[RECORDS + RECORD * GRAD_X + 3], f[RECORDS + RECORD * GRAD_X + 4]
+        fine = True
         for o in range(0, f[OW], 1 if CHANNEL else HALF_ROW):
             at, bt = spot(f, X, n, g, od, h, 2 * o), logit_spot(f, n, g, od, h, 2 * o)
             to, from_y = spot(f, GRAD_X, n, g, od, h, 2 * o), spot(f, Y, n, g, od, oh, o)
             p, la, gy = shift(x, at), shift(logit, bt), shift(grad, from_y)
             if CHANNEL:
-                bad |= quad_back_lanes(gy, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, par, q)
-                for i in range(2):
-                    put_row(gx, gl, to + i * f[RECORDS + RECORD * GRAD_X + 4], out, i * LANES, m)
-                    put_row(gx, gl, to + f[RECORDS + RECORD * GRAD_X + 3] + i * f[RECORDS + RECORD * GRAD_X + 4], out, CELLS + i * LANES, m)
+                fine &= quad_back_lanes(gy, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, pack, par, q)
+                for i in range(4):
+                    put_row(f, gx, gl, to + (i >> 1) * below + (i & 1) * beside, out, (i >> 1) * CELLS + (i & 1) * LANES, m, raw)
             else:
                 cells = min(HALF_ROW, f[OW] - o)
-                bad |= quad_back_across(gy, p, shift(p, down), la, shift(la, down2), cells, share, out, q + lane_params(par, 0))
+                fine &= quad_back_across(gy, p, shift(p, down), la, shift(la, down2), cells, share, out, pack, q + lane_params(par, 0))
                 for i in range(2):
-                    put_row(gx, gl, to + i * f[RECORDS + RECORD * GRAD_X + 3], out, i * CELLS, 2 * cells)
+                    put_row(f, gx, gl, to + i * below, out, i * CELLS if RECOMPUTE else 0, 2 * cells, raw)
         clear_rest(f, gx, gl, n, g, od, oh, m)
-        if bad != 0:
+        if not fine:
             mark(a, n * f[G] + g)
+    if f[PAST_CACHE]:
+        settle()
 
 
 def clear_rest(f, gx, gl, n, g, d, oh, m):
@@ -281,16 +306,6 @@ def lift_x_and_logit(a, la, j, q):
     return lift(load(a, j), load(la, j), *q)
 
 
-def lift_cell_x(cells, logits, j, q):
-    """The components of an element."""
-    return lift(cells[j], *q)
-
-
-def lift_cell_x_and_logit(cells, logits, j, q):
-    """The components of an element and its logit."""
-    return lift(cells[j], logits[j], *q)
-
-
 def spread_x(a, la, j, e, w, q):
     """The gradient of an element."""
     return (spread(load(a, j), e, w, REFERENCE, *q),)
@@ -311,17 +326,15 @@ def put_gradient2(out, row, j, v):
     out[row + j], out[2 * CELLS + row + j] = v
 
 
-def put_row1(gx, gl, at, out, skip, n):
+def put_row1(f, gx, gl, at, out, skip, n, raw):
     """Store a row of the gradient."""
-    to, row = shift(gx, at), shift(out, skip)
-    for j in range(n):
-        store(to, j, row[j])
+    put_cells(shift(gx, at), shift(out, skip), n, f[PAST_CACHE], raw)
 
 
-def put_row2(gx, gl, at, out, skip, n):
+def put_row2(f, gx, gl, at, out, skip, n, raw):
     """Store a row of both gradients."""
-    put_row1(gx, gl, at, out, skip, n)
-    put_row1(gl, gx, at, out, 2 * CELLS + skip, n)
+    put_row1(f, gx, gl, at, out, skip, n, raw)
+    put_row1(f, gl, gx, at, out, 2 * CELLS + skip, n, raw)
 
 
 def times1(g, v):
@@ -337,18 +350,3 @@ def times2(g, v):
 def picked_all(a, b):
     """Chosen elements join by choosing; a stands before b."""
     return (b[0] if better(b[0], a[0]) else a[0],)
-
-
-def set_lane1(u, j, v):
-    """Keep the component of lane j."""
-    u[j] = v[0]
-
-
-def set_lane2(u, j, v):
-    """Keep the two components of lane j."""
-    u[j], u[CELLS + j] = v
-
-
-def set_lane3(u, j, v):
-    """Keep the three components of lane j."""
-    u[j], u[CELLS + j], u[2 * CELLS + j] = v

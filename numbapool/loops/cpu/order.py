@@ -10,6 +10,7 @@ from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 MOST_TAPS = 9  # up to so many elements windows are sorted side by side
+BLOCK = 16  # windows of a constant count, which LLVM makes one or two vectors of
 INSERTION = 32  # up to so many one by one by insertion, more by merging
 
 
@@ -33,7 +34,7 @@ def collect(f, x, n, g, j, step, box, lx, table, values, places):
 
 def above(v, w):
     """v ranks before w, which stands before it in the window."""
-    return v > w or (v != v and w == w)
+    return (not w >= v) & (w == w)
 
 
 def arrange(values, places, more, others, c):
@@ -239,3 +240,169 @@ def scatter_taps(f, weights, target, ranks, n, g, c, m, step, lt, table, box, gy
                 weights_of_taps(f, weights, shift(ranks, t * LANES), c, m, g, gy, pack)
                 scatter(f, target, spot(f, TARGET, n, g, d, h, w), m, step, lt, table, pack)
                 t += 1
+
+
+# ---------------------------------------------------------------- 2x2 windows in one pass
+
+def quad_tops(f, x, at, side, down, m, short):
+    """Where the first elements of the two rows of m windows lie, and how far the second ones are; rows below BLOCK are laid into `short`."""
+    if m >= BLOCK:
+        return shift(x, at), shift(x, at + down), side
+    apart = BLOCK if CHANNEL else 1
+    for i in range(2):
+        for k in range(2 if CHANNEL else 1):
+            a, b = shift(x, at + i * down + k * side), shift(short, i * 2 * BLOCK + k * BLOCK)
+            for j in range(m if CHANNEL else 2 * m):
+                b[j] = a[j]
+    return short, shift(short, 2 * BLOCK), apart
+
+
+def lay_weights(f, weights, g, m, lay):
+    """The weights of ranks 0 to 3 as lanes: of windows of one channel alike, else of each channel."""
+    for i in range(4):
+        for j in range(max(m, BLOCK) if CHANNEL else BLOCK):
+            there = i < f[RANKS] and (j < m or not CHANNEL)
+            lay[i * LANES + j] = weights[weight_row(f, g, j if CHANNEL else 0, 4) + i] if there else real(0)
+
+
+def sort_four(a, b, c, d):
+    """Four numbers, largest first; a NaN stays one, at any place."""
+    a, b = (a, b) if a > b else (b, a)
+    c, d = (c, d) if c > d else (d, c)
+    a, c = (a, c) if a > c else (c, a)
+    b, d = (b, d) if b > d else (d, b)
+    b, c = (b, c) if b > c else (c, b)
+    return a, b, c, d
+
+
+def broken(a, b, c, d):
+    """Whether one of four numbers is NaN."""
+    return (a != a or b != b) or (c != c or d != d)
+
+
+def part(w, v):
+    """A weighted element; a weight of 0 takes no part."""
+    return w * v if w != real(0) else real(0)
+
+
+def quad_sorted(p, q, side, lay, y):
+    """y of BLOCK windows."""
+    p1, q1 = shift(p, side), shift(q, side)
+    for j in range(BLOCK):
+        a, b, c, d = load(p, STEP * j), load(p1, STEP * j), load(q, STEP * j), load(q1, STEP * j)
+        s, t, u, v = sort_four(a, b, c, d)
+        w = part(lay[j], s) + part(lay[LANES + j], t) + part(lay[2 * LANES + j], u) + part(lay[3 * LANES + j], v)
+        store(y, j, real(math.nan) if broken(a, b, c, d) else w)
+
+
+def quad_sorted_row(f, x, y, at, to, m, lay, short, out):
+    """y of m windows side by side, BLOCK at a time; the last block lies over the one before."""
+    p, q, side = quad_tops(f, x, at, row_step(f, X) * f[W_STEP] if CHANNEL else 1, f[RECORDS + RECORD * X + 3] * f[H_STEP], m, short)
+    for k in range(0, m, BLOCK):
+        o = max(min(k, m - BLOCK), 0)
+        quad_sorted(shift(p, STEP * o), shift(q, STEP * o), side, shift(lay, o) if CHANNEL else lay, shift(y, to + o) if m >= BLOCK else out)
+    if m < BLOCK:
+        for j in range(m):
+            y[to + j] = out[j]
+
+
+def order_quad_forward(plan, data, slot, lo, hi):
+    """Rows lo..hi of y: 2x2 windows, sorted in registers."""
+    f, a = integers(plan), integers(data)
+    x, y, weights = elements(a[X]), elements(a[Y]), reals(a[WEIGHTS])
+    lay, short, out, plane = tap_lanes(), raw_block(), raw_block(), -1
+    for r in range(lo, hi):
+        n, g, od, oh = row_of(f, r)
+        m = lanes_of(f, g) if CHANNEL else f[OW]
+        if n * f[G] + g != plane:
+            plane = n * f[G] + g
+            lay_weights(f, weights, g, m, lay)
+        d, h = f[f[D_FIRST] + od], f[f[H_FIRST] + oh]
+        for o in range(f[OW] if CHANNEL else 1):
+            quad_sorted_row(f, x, y, spot(f, X, n, g, d, h, f[f[W_FIRST] + o]), spot(f, Y, n, g, od, oh, o), m, lay, short, out)
+
+
+def of_rank(s, t, u, w):
+    """The weight of the element before which as many rank as of s, t, u are true."""
+    odd = s != t
+    many, odd = u if odd else s, odd != u
+    few, more = w[1] if odd else w[0], w[3] if odd else w[2]
+    return more if many else few
+
+
+def quad_ranked(p, q, side, grad, lay, top, down, across, found):
+    """g times the weight of each element of BLOCK windows, in rows from `top` on; for the weights the sorted elements, and g."""
+    p1, q1, bottom, top1, bottom1 = shift(p, side), shift(q, side), shift(top, down), shift(top, across), shift(top, down + across)
+    for j in range(BLOCK):
+        a, b, c, d, gy = load(p, STEP * j), load(p1, STEP * j), load(q, STEP * j), load(q1, STEP * j), load(grad, j)
+        w = lay[j], lay[LANES + j], lay[2 * LANES + j], lay[3 * LANES + j]
+        back = w[3], w[2], w[1], w[0]
+        ba, ca, da, cb, db, dc = above(b, a), above(c, a), above(d, a), above(c, b), above(d, b), above(d, c)
+        store(top, STEP * j, gy * of_rank(ba, ca, da, w))
+        store(top1, STEP * j, gy * of_rank(cb, db, not ba, w))
+        store(bottom, STEP * j, gy * of_rank(ca, cb, not dc, back))
+        store(bottom1, STEP * j, gy * of_rank(da, db, dc, back))
+        if LEARNS:
+            s, t, u, v = sort_four(a, b, c, d)
+            found[j] = real(math.nan) if broken(a, b, c, d) else s
+            found[BLOCK + j], found[2 * BLOCK + j], found[3 * BLOCK + j], found[4 * BLOCK + j] = t, u, v, gy
+
+
+def sum_found(found, done, end, sums):
+    """Add g times the element of each rank to the sums of the lanes from `done` to `end`."""
+    for j in range(BLOCK):
+        g, inside = float64(found[4 * BLOCK + j]), (j >= done) & (j < end)
+        sums[j] += g * float64(found[j]) if inside else 0.0
+        sums[LANES + j] += g * float64(found[BLOCK + j]) if inside else 0.0
+        sums[2 * LANES + j] += g * float64(found[2 * BLOCK + j]) if inside else 0.0
+        sums[3 * LANES + j] += g * float64(found[3 * BLOCK + j]) if inside else 0.0
+
+
+def order_quad_backward(plan, data, slot, lo, hi):
+    """Planes lo..hi of gx and of the sums that the gradient of the weights is made of: 2x2 windows side by side."""
+    f, a = integers(plan), integers(data)
+    x, grad, gx, weights, sums = elements(a[X]), elements(a[Y]), elements(a[GRAD_X]), reals(a[WEIGHTS]), doubles(a[GRAD_WEIGHTS])
+    lay, short, own, out, found, gl = tap_lanes(), raw_block(), sum_lanes(), raw_block(), lanes(), raw_block()
+    for i in range(4 * LANES):
+        own[i] = 0.0
+    for plane in range(lo, hi):
+        n, g = plane // f[G], plane % f[G]
+        m = lanes_of(f, g) if CHANNEL else f[OW]
+        lay_weights(f, weights, g, m, lay)
+        for r in range(f[OD] * f[OH]):
+            od, oh = r // f[OH], r % f[OH]
+            for o in range(f[OW] if CHANNEL else 1):
+                quad_ranked_row(f, x, grad, gx, n, g, od, oh, o, m, lay, short, gl, out, found, own)
+            clear_rest(f, gx, gx, n, g, od, oh, lanes_of(f, g))
+        if LEARNS:
+            flush_sums(f, own, sums, n, g, 4, m if CHANNEL else BLOCK)
+
+
+def quad_ranked_row(f, x, grad, gx, n, g, od, oh, o, m, lay, short, gl, out, found, sums):
+    """The gradient of m windows side by side, BLOCK at a time; the last block lies over the one before."""
+    down, across = f[RECORDS + RECORD * GRAD_X + 3], row_step(f, GRAD_X) if CHANNEL else 1
+    p, q, side = quad_tops(f, x, spot(f, X, n, g, od, 2 * oh, 2 * o), row_step(f, X) if CHANNEL else 1, f[RECORDS + RECORD * X + 3], m, short)
+    to, gy = shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 2 * o)), shift(grad, spot(f, Y, n, g, od, oh, o))
+    if m < BLOCK:
+        for j in range(m):
+            gl[j] = gy[j]
+        gy = gl
+    for k in range(0, m, BLOCK):
+        i = max(min(k, m - BLOCK), 0)
+        p2, q2, gy2, lay2 = shift(p, STEP * i), shift(q, STEP * i), shift(gy, i), shift(lay, i) if CHANNEL else lay
+        if CHANNEL and m >= BLOCK:
+            quad_ranked(p2, q2, side, gy2, lay2, shift(to, i), down, across, found)
+        else:  # rows of pairs vectorise where LLVM knows that they do not overlap
+            quad_ranked(p2, q2, side, gy2, lay2, out, 2 * BLOCK, BLOCK if CHANNEL else 1, found)
+            put_quads(shift(to, STEP * i), down, across, min(m, BLOCK), out)
+        if LEARNS:
+            sum_found(found, k - i, m, shift(sums, i) if CHANNEL else sums)
+
+
+def put_quads(gx, down, across, n, out):
+    """The gradient of n windows: rows of the two elements side by side, or of either one."""
+    for i in range(2):
+        for k in range(2 if CHANNEL else 1):
+            row, to = shift(out, (2 * i + k) * BLOCK), shift(gx, i * down + k * across)
+            for j in range(STEP * n):
+                write(to, j, row[j])

@@ -169,10 +169,44 @@ def fetch(y, at, m, s, lanes):
         lanes[j] = load(y, at + j * s)
 
 
+def put_cells(out, row, n, past_cache, raw):
+    """Store n numbers side by side; whole lines of memory past the caches, for results so large that they would push each other out of these."""
+    if past_cache and n & (LINE - 1) == 0 and place_in_line(out) == 0:
+        if HALF:
+            for j in range(n):
+                store(raw, j, row[j])
+            put_lines(out, raw, n)
+        else:
+            put_lines(out, row, n)
+    elif n < VECTOR:
+        store_run(out, row, 0, n)
+    else:
+        for o in range(0, n, VECTOR):
+            store_run(out, row, min(o, n - VECTOR), VECTOR)
+
+
+def store_run(out, row, i, n):
+    """Store cells i .. i + n."""
+    for j in range(i, i + n):
+        store(out, j, row[j])
+
+
+def put_lines(out, cells, n):
+    """Copy whole lines past the caches: what is overwritten need not be read first."""
+    for j in range(0, n, LINE):
+        put_line(shift(out, j), shift(cells, j))
+
+
+def ask_for(x, n):
+    """Prefetch n elements: what computes between its reads leaves memory idle, unless it asks in time."""
+    for j in range(0, n, LINE):
+        prefetch(shift(x, j))
+
+
 def open_plane(f, a, operand, slot, part, n, g):
-    """The cleared plane that contributions are added to: the gradient itself; for half types float32 scratch."""
-    if HALF:
-        target = reals(a[WORK] + slot * f[WORK_SIZE] + part * f[D] * f[H] * f[W] * 4 * max(1, f[WIDTH]))
+    """The cleared plane that contributions are added to: the gradient itself, or scratch: float32 for half types."""
+    if HALF or f[SCRATCH_PLANE]:
+        target = reals(a[WORK] + slot * f[WORK_SIZE] + part * f[D] * f[H] * f[W] * SUM_BYTES * max(1, f[WIDTH]))
     else:
         target = reals(a[operand])
     at, run = spot(f, TARGET, n, g, 0, 0, 0), f[RUN]
@@ -187,13 +221,11 @@ def open_plane(f, a, operand, slot, part, n, g):
 
 
 def close_plane(f, a, operand, target, n, g):
-    """Round the scratch plane of a half type into the gradient."""
-    if HALF:
+    """Write a scratch plane to the gradient."""
+    if HALF or f[SCRATCH_PLANE]:
         out, at, run = elements(a[operand]), spot(f, GRAD_X, n, g, 0, 0, 0), f[RUN]
         if f[CHANNEL_LANES] == 1:
             run = min(run, f[CHANNELS] - g * f[WIDTH])
         r = RECORDS + RECORD * TARGET
         for s in range(f[ROWS]):
-            row = shift(target, s * f[r + 4])
-            for j in range(run):
-                store(out, at + s * f[GAP] + j, row[j])
+            put_cells(shift(out, at + s * f[GAP]), shift(target, s * f[r + 4]), run, 0 if HALF else 1, out)

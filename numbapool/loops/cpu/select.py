@@ -1,206 +1,424 @@
 """Select: y is one element of the window, chosen by `better(v, best)`; with INDEXED its flat position is written too.
 
-Backward is formula-free: gx[index] += g.  The same loop, with `merge` = replace, is max_unpool.  Legend: see rows.py.
+The rows of a window are joined column by column, and then the columns of each window: k + k steps where a loop over windows takes k * k.
+A cell is a value and its place, the flat position in the plane.  Columns meet in any order, so `ahead` looks at places where values are
+equal: that is what makes the first of equals, and the last NaN, win.  Choosing twice does no harm, so a long window is two overlapping
+parts of 2^i columns, which neighbouring windows share.
+
+Windows of at most three rows and columns are chosen by short.py, whose functions take the place of `windows` and `choose`.
+
+Backward is formula-free: gx[index] += g.  The same loop, with `merge` = replace, is max_unpool.  Legend: see rows.py and sweep.py;
+v, p a row of cells, values and places; column the position that a cell lies at.
 """
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .direct import clear_rest
 from .rows import *  # noqa: F403
+from .short import *  # noqa: F403
+from .sweep import runs_of
+
+BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
+CALLED = ("first_rows", "more_rows", "along", "nine", "own_across", "own_lanes", "best_of_two", "best_of_three", "improve", "copy_cells")
+
+# ---------------------------------------------------------------- rows of cells
+
+def ahead(w, q, v, p):
+    """Whether w at place q is chosen, and not v at place p: whichever of them stands first."""
+    forth, back = better(w, v), better(v, w)
+    return forth != ((forth == back) & (q < p))
+
+
+def first_rows(v, p, a, b, c, here_a, here_b, here_c, column, n):
+    """The best of three rows of elements, top to bottom."""
+    for j in range(n):
+        u, i, w = load(a, j), here_a, load(b, j)
+        i = here_b if better(w, u) else i
+        u = w if better(w, u) else u
+        w = load(c, j)
+        v[j], p[j] = w if better(w, u) else u, narrow_add(here_c if better(w, u) else i, column[j])
+
+
+def more_rows(v, p, a, b, here_a, here_b, column, n):
+    """Two more rows of elements."""
+    for j in range(n):
+        u, i, w = v[j], p[j], load(a, j)
+        i = narrow_add(here_a, column[j]) if better(w, u) else i
+        u = w if better(w, u) else u
+        w = load(b, j)
+        v[j], p[j] = w if better(w, u) else u, narrow_add(here_b, column[j]) if better(w, u) else i
+
+
+def best_of_two(v, p, v1, p1, v2, p2, n):
+    """The better ones of two rows of cells."""
+    for j in range(n):
+        u, i, w, q = v1[j], p1[j], v2[j], p2[j]
+        take = ahead(w, q, u, i)
+        v[j], p[j] = w if take else u, q if take else i
+
+
+def improve(v, p, v1, p1, n):
+    """The better ones of a row of cells and another, in its place."""
+    for j in range(n):
+        u, i, w, q = v[j], p[j], v1[j], p1[j]
+        take = ahead(w, q, u, i)
+        v[j], p[j] = w if take else u, q if take else i
+
+
+def best_of_three(v, p, v1, p1, v2, p2, v3, p3, n):
+    """The best ones of three rows of cells."""
+    for j in range(n):
+        u, i, w, q = v1[j], p1[j], v2[j], p2[j]
+        take = ahead(w, q, u, i)
+        u, i = w if take else u, q if take else i
+        w, q = v3[j], p3[j]
+        take = ahead(w, q, u, i)
+        v[j], p[j] = w if take else u, q if take else i
+
+
+def copy_cells(v, p, v1, p1, n):
+    """The same cells."""
+    for j in range(n):
+        v[j], p[j] = v1[j], p1[j]
+
+
+# ---------------------------------------------------------------- rows joined column by column
+
+def fetch_row(f, x, at, each, positions, raw):
+    """A row of elements at unit stride: the memory itself where it is that."""
+    across, down = row_step(f, X), lane_step(f, X)
+    if down == 1 and (across == each or positions == 1):
+        return shift(x, at)
+    if each == 1:
+        for j in range(positions):
+            raw[j] = x[at + j * across]
+    else:
+        for i in range(positions):
+            for j in range(each):
+                raw[i * each + j] = x[at + i * across + j * down]
+    return raw
+
+
+def join_rows(f, x, n, g, od, oh, begin, end, each, column, v, p, raw):
+    """The rows of the windows of output row (od, oh) joined, at the positions from begin to end."""
+    d0, h0 = f[f[D_FIRST] + (n * f[G] + g) * f[D_PLANE] + od], f[f[H_FIRST] + (n * f[G] + g) * f[H_PLANE] + oh]
+    a, b, here_a, here_b, waiting, fresh, m = x, x, place(0), place(0), 0, True, (end - begin) * each
+    for d in range(d0, d0 + f[f[D_COUNT] + od] * f[D_STEP], f[D_STEP]):
+        for h in range(h0, h0 + f[f[H_COUNT] + oh] * f[H_STEP], f[H_STEP]):
+            here = place((d * f[H] + h) * f[W] + begin)
+            row = fetch_row(f, x, spot(f, X, n, g, d, h, begin), each, end - begin, shift(raw, waiting * CELLS))
+            waiting += 1
+            if waiting == 1:
+                a, here_a = row, here
+            elif waiting == 2 and fresh:
+                b, here_b = row, here
+            elif fresh:
+                first_rows(v, p, a, b, row, here_a, here_b, here, column, m)
+                waiting, fresh = 0, False
+            else:
+                more_rows(v, p, a, row, here_a, here, column, m)
+                waiting = 0
+    if fresh:
+        b, here_b = (a, here_a) if waiting == 1 else (b, here_b)
+        first_rows(v, p, a, b, b, here_a, here_b, here_b, column, m)
+    elif waiting == 1:
+        more_rows(v, p, a, a, here_a, here_a, column, m)
+
+
+# ---------------------------------------------------------------- columns joined window by window
+
+def doubled(v, p, v1, p1, n, power, apart):
+    """Cells that stand for `power` columns, a power of two: the first one of them, and those that follow `apart`."""
+    k = 1
+    while k < power:
+        n -= k * apart
+        best_of_two(v1, p1, v, p, shift(v, k * apart), shift(p, k * apart), vectors(n))
+        k *= 2
+        if k == power:
+            return v1, p1
+        n -= k * apart
+        best_of_two(v, p, v1, p1, shift(v1, k * apart), shift(p1, k * apart), vectors(n))
+        k *= 2
+    return v, p
+
+
+def halved(v, p, taps, apart, each):
+    """The best of a single window: the farther half of its columns joins the nearer one, and so on."""
+    while taps > 1:
+        half = (taps + 1) >> 1
+        improve(v, p, shift(v, half * apart), shift(p, half * apart), (taps - half - 1) * apart + each)
+        taps = half
+
+
+def pick(v, p, v1, p1, at, n):
+    """Cells at the positions of a table."""
+    for j in range(n):
+        v[j], p[j] = v1[at[j]], p1[at[j]]
+
+
+def pick_between(v, p, v1, p1, near, far, reach, n):
+    """Cells `reach` after a table's positions, but not after another's."""
+    for j in range(n):
+        at = min(near[j] + reach, far[j])
+        v[j], p[j] = v1[at], p1[at]
+
+
+def unweave(even, even_p, odd, odd_p, v, p, n):
+    """The cells at even and at odd positions."""
+    for j in range(n):
+        even[j], odd[j] = v[2 * j], v[2 * j + 1]
+    for j in range(n):
+        even_p[j], odd_p[j] = p[2 * j], p[2 * j + 1]
+
+
+def spread_window(v, p, v1, p1, n, taps, apart):
+    """`taps` columns of one window of n lanes."""
+    if taps == 1:
+        copy_cells(v, p, v1, p1, n)
+    elif taps == 2:
+        best_of_two(v, p, v1, p1, shift(v1, apart), shift(p1, apart), n)
+    else:
+        best_of_three(v, p, v1, p1, shift(v1, apart), shift(p1, apart), shift(v1, 2 * apart), shift(p1, 2 * apart), n)
+        for t in range(3, taps):
+            improve(v, p, shift(v1, t * apart), shift(p1, t * apart), n)
+
+
+def join_columns(f, chunk, each, s, best, where):
+    """The columns of each window of a chunk joined."""
+    v, p, v1, p1, v2, p2, near, far = s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
+    m, taps, apart, odd = f[chunk + C_LANES] * each, f[W_TAPS], f[W_STEP] * each, 0
+    if f[W_STRIDE] != 1 and each > 1:
+        for i in range(f[chunk + C_LANES]):
+            o = f[chunk + C_OUT] + i
+            at = (f[f[W_FIRST] + o] - f[chunk + C_START]) * each
+            spread_window(shift(best, i * each), shift(where, i * each), shift(v, at), shift(p, at), each, f[f[W_COUNT] + o], apart)
+        return
+    if f[W_STRIDE] == 2:
+        unweave(v1, p1, v2, p2, v, p, vectors(m + (taps >> 1)))
+        if taps == 2:
+            best_of_two(best, where, v1, p1, v2, p2, vectors(m))
+            return
+        if taps == 3:
+            best_of_three(best, where, v1, p1, v2, p2, shift(v1, 1), shift(p1, 1), vectors(m))
+            return
+        best_of_two(v, p, v1, p1, v2, p2, vectors(m + (taps >> 1)))
+        odd, taps = taps & 1, taps >> 1
+        copy_cells(v2, p2, shift(v1, taps), shift(p1, taps), m)
+    power = f[W_POWER]
+    length = f[chunk + C_LENGTH] * each if f[W_STRIDE] != 2 else m + taps
+    a, b = doubled(v, p, v1, p1, length, power, apart)
+    if f[W_STRIDE] == 0:
+        pick(best, where, a, b, near, m)
+        for i in range(1, f[W_PARTS]):
+            if i == f[W_PARTS] - 1:
+                pick(v2, p2, a, b, far, m)
+            else:
+                pick_between(v2, p2, a, b, near, far, i * power * apart, m)
+            improve(best, where, v2, p2, vectors(m))
+    else:
+        end = (taps - power) * apart
+        if taps <= 2 * power:
+            best_of_two(best, where, a, b, shift(a, end), shift(b, end), vectors(m))
+        else:
+            mid = power * apart
+            best_of_three(best, where, a, b, shift(a, mid), shift(b, mid), shift(a, end), shift(b, end), vectors(m))
+    if odd:
+        improve(best, where, v2, p2, vectors(m))
+
+
+# ---------------------------------------------------------------- windows
+
+def windows(f, n, g, chunk, each, s):
+    """Where the first and the last part of the windows of a chunk begin; the position of each cell."""
+    near, far, column, cells = s[6], s[7], s[8], min(f[chunk + C_LENGTH], CELLS // each)
+    table, power = f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + f[chunk + C_OUT], f[W_POWER]
+    for i in range(f[chunk + C_LANES] if each == 1 else 0):
+        near[i] = place(f[table + i] - f[chunk + C_START])
+        far[i] = place(f[table + i] - f[chunk + C_START] + (f[f[W_COUNT] + f[chunk + C_OUT] + i] - power) * f[W_STEP])
+    if s[10][0] != each or s[10][1] < cells:
+        s[10][0], s[10][1] = each, cells
+        for i in range(cells):
+            for l in range(each):
+                column[i * each + l] = place(i)
+
+
+def pads(f, n, g, od, oh, chunk, each, v, p):
+    """Cells of padding on both sides of a row: as good as an element of the worst value, where a window begins or later."""
+    d, h = f[f[D_FIRST] + (n * f[G] + g) * f[D_PLANE] + od], f[f[H_FIRST] + (n * f[G] + g) * f[H_PLANE] + oh]
+    here, start = (d * f[H] + h) * f[W], f[chunk + C_START]
+    for i in range(f[chunk + C_LO] - start):
+        for l in range(each):
+            v[i * each + l], p[i * each + l] = worst(), place(here + (start + i) % f[W_STEP])
+    for i in range(f[chunk + C_HI] - start, f[chunk + C_LENGTH]):
+        for l in range(each):
+            v[i * each + l], p[i * each + l] = worst(), place(here + f[W] - 1)
+
+
+def order_of(f, each):
+    """Chunks that are gone through one after the other, and chunks that take turns row by row.
+
+    Rows of a channel are kept from row to row, so a chunk goes down the plane; with channels as lanes a row is many pages of memory,
+    and is read from one end to the other.
+    """
+    return (f[CHUNKS], 1) if each == 1 else (1, f[CHUNKS])
+
+
+def choose(f, x, n, g, od, oh, chunk, each, s, best, where):
+    """The chosen elements of the windows of a chunk, and their places; of a single window in pieces that fit a row of cells."""
+    v, p, one, step, o = s[0], s[1], f[chunk + C_LANES] == 1, f[W_STEP], f[chunk + C_OUT]
+    first, count, most = f[f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + o], f[f[W_COUNT] + o], (CELLS // each - 1) // step + 1
+    for t in range(0, count if one else 1, most):
+        taps, skip = min(most, count - t), 0 if one else (f[chunk + C_LO] - f[chunk + C_START]) * each
+        begin = first + t * step if one else f[chunk + C_LO]
+        end = begin + (taps - 1) * step + 1 if one else f[chunk + C_HI]
+        join_rows(f, x, n, g, od, oh, begin, end, each, s[8], shift(v, skip), shift(p, skip), s[9])
+        if not one:
+            if f[W_STRIDE] != 0:
+                pads(f, n, g, od, oh, chunk, each, v, p)
+            join_columns(f, chunk, each, s, best, where)
+        else:
+            halved(v, p, taps, step * each, each)
+            if t == 0:
+                copy_cells(best, where, v, p, each)
+            else:
+                improve(best, where, v, p, each)
+
+
+# ---------------------------------------------------------------- forward
+
+def put_rows(f, operand, out, at, best, rows, positions, each, put, raw):
+    """Store rows of an output: as a single one where they follow one another."""
+    runs, run, apart, s = runs_of(f, operand, positions, each)
+    step, m = f[RECORDS + RECORD * operand + 3], positions * each
+    if runs == 1 and s == 1 and (step == m or rows == 1):
+        put(f, shift(out, at), best, rows * m, 1, raw)
+    else:
+        for b in range(rows):
+            for i in range(runs):
+                put(f, shift(out, at + b * step + i * apart), shift(best, b * m + i * run), run, s, raw)
+
+
+def put_values(f, y, best, n, s, raw):
+    """Store values."""
+    if s == 1:
+        put_cells(y, best, n, f[PAST_CACHE], raw)
+    else:
+        for j in range(n):
+            store(y, j * s, best[j])
+
+
+def put_places(f, index, where, n, s, wide):
+    """Store places."""
+    if s == 1 and f[PAST_CACHE] and n & 7 == 0 and place_in_line(index) == 0:
+        for j in range(n):
+            wide[j] = where[j]
+        for j in range(0, n, 8):
+            put_line(shift(index, j), shift(wide, j))
+    elif s == 1:
+        for j in range(n):
+            write(index, j, np.int64(where[j]))
+    else:
+        for j in range(n):
+            write(index, j * s, np.int64(where[j]))
 
 
 def select_forward(plan, data, slot, lo, hi):
     """Rows lo..hi of y, and of the index."""
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
-    best, where, pack, even, odd = lanes(), places(), lanes(), wide_lanes(), wide_lanes()
-    ly, li, sideways = lane_step(f, Y), lane_step(f, INDEX), 1 - f[CHANNEL_LANES]
-    for r in range(lo, hi):
+    # three rows of cells, where the first and the last part of windows begin, positions, rows of elements, what is kept, kept rows;
+    # made here, since the stack of an inlined function ends with it
+    s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
+         ring_values(), ring_places(), padded())
+    s[10][0] = -1
+    best, where, wide, r = value_rows(), place_rows(), wide_places(), lo
+    while r < hi:
         n, g, od, oh = row_of(f, r)
-        for k in range(f[UNITS]):
-            o, m, step, box, share = unit_of(f, k, n, g, od, oh)
-            table = firsts(f, n, g, o)
-            choose(f, x, n, g, m, step, box, table, best, where, pack, even, odd)
-            put_lanes(shift(y, spot(f, Y, n, g, od, oh, o)), best, m, ly)
-            if INDEXED:
-                first = (box[0] * f[H] + box[3]) * f[W] + box[6]
-                write_index(f, shift(index, spot(f, INDEX, n, g, od, oh, o)), m, li, first, step * sideways, sideways, table, where)
+        last, each = min(f[OH], oh + hi - r), lanes_of(f, g)
+        band = max(1, BAND // (f[f[CHUNK_TABLE] + C_LANES] * each)) if f[CHUNKS] == 1 else 1
+        parts, turns = order_of(f, each)
+        for part in range(parts):
+            for i in range(oh, last, band):
+                rows = min(band, last - i)
+                for turn in range(turns):
+                    chunk = f[CHUNK_TABLE] + CHUNK * (part + turn)
+                    m = f[chunk + C_LANES] * each
+                    if i == oh or turns > 1:
+                        windows(f, n, g, chunk, each, s)
+                    for b in range(rows):
+                        choose(f, x, n, g, od, i + b, chunk, each, s, shift(best, b * m), shift(where, b * m))
+                    put_rows(f, Y, y, spot(f, Y, n, g, od, i, f[chunk + C_OUT]), best, rows, f[chunk + C_LANES], each, put_values, s[9])
+                    if INDEXED:
+                        put_rows(f, INDEX, index, spot(f, INDEX, n, g, od, i, f[chunk + C_OUT]), where, rows, f[chunk + C_LANES], each,
+                                 put_places, wide)
+        r += last - oh
+    if f[PAST_CACHE]:
+        settle()
 
 
-def choose(f, x, n, g, m, step, box, table, best, where, pack, even, odd):
-    """The chosen elements of the windows of a unit, and how far their positions are from those of the windows' first elements."""
-    lane, rows = step * lane_step(f, X), (box[1] - box[0]) * (box[4] - box[3])
-    taps, halved = (box[7] - box[6]) // box[8], f[CHANNEL_LANES] == 0 and step == 2 and row_step(f, X) == 1
-    if m == 1 and taps < 4:
-        choose_scalar(f, x, n, g, box, best, where)
-    elif m == 1:
-        choose_one(f, x, n, g, box, best, where, pack)
-    elif taps == 2 and rows == 2 * box[2] * box[5] and box[1] - box[0] == box[2] and (lane == 1 or halved) and (box[8] == 1 or lane == 1):
-        a = shift(x, spot(f, X, n, g, box[0], box[3], box[6]))
-        down, side = f[RECORDS + RECORD * X + 3] * box[5], row_step(f, X) * box[8]
-        choose_quad(a, shift(a, down), m, lane, side, place(box[8]), place(box[5] * f[W]), best, where)
-    else:
-        for d in range(box[0], box[1], box[2]):
-            for h in range(box[3], box[4], box[5]):
-                at, here = spot(f, X, n, g, d, h, box[6]), ((d - box[0]) * f[H] + h - box[3]) * f[W]
-                fresh = d == box[0] and h == box[3]
-                if f[CHANNEL_LANES] == 0 and step <= 2 and step > 0 and row_step(f, X) == 1 and lane * m + taps * box[8] < 4 * LANES - 16:
-                    c = (m + 15) & -16  # to the end of a vector: what the last lanes find is not looked at
-                    if lane == 2:
-                        part_evens(shift(x, at), even, odd, 2 * (m - 1) + (taps - 1) * box[8] + 1)
-                        p, q, r = even, odd, shift(even, 1)
-                    else:
-                        for j in range(m + (taps - 1) * box[8]):
-                            even[j] = load(x, at + j)
-                        p, q, r = even, shift(even, box[8]), shift(even, 2 * box[8])
-                    if taps == 3 and (lane == 1 or box[8] == 1):
-                        compare_three(p, q, r, best, where, place(here), place(box[8]), c, fresh)
-                        continue
-                    for t in range(taps):
-                        w = t * box[8]
-                        v = shift(even, w) if lane == 1 else shift(odd if w & 1 else even, w >> 1)
-                        compare(v, best, where, place(here + w), c, fresh and t == 0)
-                elif lane == 1 and taps == 3 and not HALF:
-                    side = box[8] * row_step(f, X)
-                    p = tap(f, x, at, m, step, lane_step(f, X), table, pack)
-                    compare_three(p, shift(p, side), shift(p, 2 * side), best, where, place(here), place(box[8]), m, fresh)
-                else:
-                    for t in range(taps):
-                        v = tap(f, x, at + t * box[8] * row_step(f, X), m, step, lane_step(f, X), table, pack)
-                        compare(v, best, where, place(here + t * box[8]), m, fresh and t == 0)
-
-
-def compare(v, best, where, here, m, fresh):
-    """One tap of m windows against the best so far."""
-    if fresh:
-        for j in range(m):
-            best[j], where[j] = v[j], here
-    else:
-        for j in range(m):
-            w, b = v[j], best[j]
-            where[j] = here if better(w, b) else where[j]
-            best[j] = w if better(w, b) else b
-
-
-def compare_three(p, q, r, best, where, here, apart, m, fresh):
-    """Three taps of m windows against the best so far."""
-    if fresh:
-        for j in range(m):
-            v, i, w = p[j], here, q[j]
-            i = here + apart if better(w, v) else i
-            v = w if better(w, v) else v
-            w = r[j]
-            where[j] = here + apart + apart if better(w, v) else i
-            best[j] = w if better(w, v) else v
-    else:
-        for j in range(m):
-            v, i, w = best[j], where[j], p[j]
-            i = here if better(w, v) else i
-            v = w if better(w, v) else v
-            w = q[j]
-            i = here + apart if better(w, v) else i
-            v = w if better(w, v) else v
-            w = r[j]
-            where[j] = here + apart + apart if better(w, v) else i
-            best[j] = w if better(w, v) else v
-
-
-def choose_scalar(f, x, n, g, box, best, where):
-    """`choose` for a single small window, as those that the padding cuts."""
-    first = (box[0] * f[H] + box[3]) * f[W] + box[6]
-    v, i, fresh, apart = real(0), 0, True, row_step(f, X)
-    for d in range(box[0], box[1], box[2]):
-        for h in range(box[3], box[4], box[5]):
-            at, here = spot(f, X, n, g, d, h, 0), (d * f[H] + h) * f[W] - first
-            for w in range(box[6], box[7], box[8]):
-                u = load(x, at + w * apart)
-                if fresh or better(u, v):
-                    v, i, fresh = u, here + w, False
-    best[0], where[0] = v, place(i)
-
-
-def choose_quad(a, b, m, lane, side, right, below, best, where):
-    """`choose` for 2x2 windows, in one pass."""
-    if lane == 1:
-        choose_four(a, shift(a, side), b, shift(b, side), m, 1, right, below, best, where)
-    else:
-        choose_four(a, shift(a, 1), b, shift(b, 1), m, 2, right, below, best, where)
-
-
-def choose_four(p, q, r, s, m, lane, right, below, best, where):
-    """The best of four."""
-    for j in range(m):
-        v, w, i = load(p, j * lane), load(q, j * lane), place(0)
-        i = right if better(w, v) else i
-        v = w if better(w, v) else v
-        w = load(r, j * lane)
-        i = below if better(w, v) else i
-        v = w if better(w, v) else v
-        w = load(s, j * lane)
-        i = below + right if better(w, v) else i
-        best[j], where[j] = w if better(w, v) else v, i
-
-
-def choose_one(f, x, n, g, box, best, where, pack):
-    """`choose` for a single window with long rows, whose taps are lanes."""
-    taps, apart, lx = (box[7] - box[6]) // box[8], box[8], row_step(f, X)
-    most = min(taps, LANES)
-    for d in range(box[0], box[1], box[2]):
-        for h in range(box[3], box[4], box[5]):
-            for k in range(0, taps, LANES):
-                v = tap(f, x, spot(f, X, n, g, d, h, box[6] + k * apart), min(taps - k, LANES), apart, lx, 0, pack)
-                here, fresh = ((d - box[0]) * f[H] + h - box[3]) * f[W] + k * apart, d == box[0] and h == box[3] and k == 0
-                for j in range(min(taps - k, LANES)):
-                    if fresh or better(v[j], best[j]):
-                        best[j], where[j] = v[j], place(here + j * apart)
-    for j in range(1, most):
-        later = where[j] > where[0]
-        if better(best[j], best[0]) if later else not better(best[0], best[j]):
-            best[0], where[0] = best[j], where[j]
-
-
-def write_index(f, index, m, li, first, step, across, table, where):
-    """The positions of the chosen elements: that of the window's first one, and how far they are from it."""
-    if (across == 0 or step != 0) and li == 1:
-        for j in range(m):
-            index[j] = first + j * step + where[j]
-    elif across == 0 or step != 0:
-        for j in range(m):
-            index[j * li] = first + j * step + where[j]
-    else:
-        for j in range(m):
-            index[j * li] = first + where[j] + f[table + j] - f[table]
-
-
-def put_lanes(y, best, m, s):
-    """Store m elements."""
-    if s == 1:
-        for j in range(m):
-            store(y, j, best[j])
-    else:
-        for j in range(m):
-            store(y, j * s, best[j])
-
+# ---------------------------------------------------------------- backward
 
 def select_backward(plan, data, slot, lo, hi):
     """Planes lo..hi of gx, with the elements chosen again: no index is stored."""
     f, a = integers(plan), integers(data)
     x, grad = elements(a[X]), elements(a[Y])
-    best, where, pack, even, odd = lanes(), places(), lanes(), wide_lanes(), wide_lanes()
-    ly, lt, each, sideways = lane_step(f, Y), lane_step(f, TARGET), f[RECORDS + RECORD * TARGET + 4], 1 - f[CHANNEL_LANES]
-    for p in range(lo, hi):
-        n, g = p // f[G], p % f[G]
+    # three rows of cells, where the first and the last part of windows begin, positions, rows of elements, what is kept, kept rows;
+    # made here, since the stack of an inlined function ends with it
+    s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
+         ring_values(), ring_places(), padded())
+    s[10][0] = -1
+    best, where = value_rows(), place_rows()
+    for plane in range(lo, hi):
+        n, g = plane // f[G], plane % f[G]
+        each = lanes_of(f, g)
         target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
-        for od in range(f[OD]):
-            for oh in range(f[OH]):
-                for k in range(f[UNITS]):
-                    o, m, step, box, share = unit_of(f, k, n, g, od, oh)
-                    table, at = firsts(f, n, g, o), spot(f, Y, n, g, od, oh, o)
-                    choose(f, x, n, g, m, step, box, table, best, where, pack, even, odd)
-                    first = (box[0] * f[H] + box[3]) * f[W] + box[6]
-                    for j in range(m):
-                        i = first + where[j] + distance(f, j, step, table) * sideways
-                        target[base + i * each + j * lt * f[CHANNEL_LANES]] += load(grad, at + j * ly)
+        parts, turns = order_of(f, each)
+        for part in range(parts):
+            for r in range(f[OD] * f[OH]):
+                od, oh = r // f[OH], r % f[OH]
+                for turn in range(turns):
+                    chunk = f[CHUNK_TABLE] + CHUNK * (part + turn)
+                    if r == 0 or turns > 1:
+                        windows(f, n, g, chunk, each, s)
+                    choose(f, x, n, g, od, oh, chunk, each, s, best, where)
+                    add_row(f, target, base, grad, spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), where, f[chunk + C_LANES], each)
         close_plane(f, a, GRAD_X, target, n, g)
+    if f[SCRATCH_PLANE]:
+        settle()
+
+
+def quad_backward(plan, data, slot, lo, hi):
+    """Planes lo..hi of gx for 2x2 windows side by side, which own their elements: each is written once."""
+    f, a = integers(plan), integers(data)
+    x, grad, gx, raw = elements(a[X]), elements(a[Y]), elements(a[GRAD_X]), raw_rows()
+    s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row())
+    best, where, top, bottom = value_rows(), place_rows(), value_rows(), value_rows()
+    for plane in range(lo, hi):
+        n, g = plane // f[G], plane % f[G]
+        each = lanes_of(f, g)
+        for r in range(f[OD] * f[OH]):
+            od, oh = r // f[OH], r % f[OH]
+            for c in range(f[CHUNKS]):
+                chunk = f[CHUNK_TABLE] + CHUNK * c
+                if r == 0 or f[CHUNKS] > 1:
+                    windows(f, n, g, chunk, each, s)
+                choose(f, x, n, g, od, oh, chunk, each, s, best, where)
+                give_quads(f, gx, grad, n, g, od, oh, chunk, each, s[8], where, top, bottom, raw)
+            clear_rest(f, gx, gx, n, g, od, oh, each)
+    if f[PAST_CACHE]:
+        settle()
+
+
+def add_row(f, target, base, grad, at, where, positions, each):
+    """Add the gradients of a row of windows at the places of their elements."""
+    across, down, far, near = row_step(f, Y), lane_step(f, Y), row_step(f, TARGET), lane_step(f, TARGET)
+    if each == 1:
+        for j in range(positions):
+            target[base + where[j] * far] += load(grad, at + j * across)
+    else:
+        for i in range(positions):
+            for l in range(each):
+                target[base + where[i * each + l] * far + l * near] += load(grad, at + i * across + l * down)
 
 
 def scatter_index(plan, data, slot, lo, hi):
@@ -208,7 +426,7 @@ def scatter_index(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     grad, index = elements(a[Y]), integers(a[INDEX])
     ly, li, lt = lane_step(f, Y), lane_step(f, INDEX), lane_step(f, TARGET)
-    size, each = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4]
+    size, each, wrong = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4], 0
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]
         target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
@@ -225,8 +443,12 @@ def scatter_index(plan, data, slot, lo, hi):
                             c = base + i * each + j * step
                             target[c] = merge(target[c], load(grad, at + j * ly))
                         else:
-                            integers(a[FAULT])[0] = 1
+                            wrong = 1
         close_plane(f, a, GRAD_X, target, n, g)
+    if f[SCRATCH_PLANE]:
+        settle()
+    if wrong != 0:
+        integers(a[FAULT])[0] = 1
 
 
 def add(old, new):
@@ -243,17 +465,27 @@ def gather_index(plan, data, slot, lo, hi):
     """Rows lo..hi of an output-shaped array: each takes the element of the plane that its index names."""
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
-    ly, li = lane_step(f, Y), lane_step(f, INDEX)
+    ly, li, r0, wrong = lane_step(f, Y), lane_step(f, INDEX), RECORDS + RECORD * X, 0
     size, lx = f[D] * f[H] * f[W], lane_step(f, X) * f[CHANNEL_LANES]
+    unit = f[r0 + 4] if f[W] > 1 else f[r0 + 3] if f[H] > 1 else f[r0 + 2]
+    dense = (f[H] == 1 or f[r0 + 3] == f[W] * unit) and (f[D] == 1 or f[r0 + 2] == f[H] * f[W] * unit)
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
-        m = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW]
+        m, plane = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW], spot(f, X, n, g, 0, 0, 0)
         for ow in range(f[OW] if f[CHANNEL_LANES] == 1 else 1):
             at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
-            for j in range(m):
-                i = index[ia + j * li]
-                if i >= 0 and i < size:
-                    from_plane = spot(f, X, n, g, i // f[W] // f[H], i // f[W] % f[H], i % f[W])
-                    store(y, at + j * ly, load(x, from_plane + j * lx))
-                else:
-                    integers(a[FAULT])[0] = 1
+            if dense:
+                for j in range(m):
+                    i = index[ia + j * li]
+                    inside = i >= 0 and i < size
+                    store(y, at + j * ly, load(x, plane + (i if inside else 0) * unit + j * lx))
+                    wrong |= 0 if inside else 1
+            else:
+                for j in range(m):
+                    i = index[ia + j * li]
+                    inside = i >= 0 and i < size
+                    i = i if inside else 0
+                    store(y, at + j * ly, load(x, spot(f, X, n, g, i // f[W] // f[H], i // f[W] % f[H], i % f[W]) + j * lx))
+                    wrong |= 0 if inside else 1
+    if wrong != 0:
+        integers(a[FAULT])[0] = 1

@@ -16,144 +16,16 @@ Legend: see rows.py; t, u rows of cells, a cell is one lane at one position, `ea
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .cells import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 BLOCK = 15  # rows that are summed before they go to a total: float32 sums of tall windows stay accurate
 # the loops over cells: called, since a copy at each of their places would take many times as long to compile
 CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "copy_row", "fill_row", "strided_copy", "strided_two", "strided_one", "pairs",
-          "pairs_and_even", "unweave", "weave", "halve", "lift_run", "finish_run", "terms_run", "give")
+          "pairs_and_even", "unweave", "weave_pairs", "halve", "one_piece", "two_pieces", "more_pieces",
+          "lift_cells", "finish_cells", "terms_cells", "give")
 BAND = 512  # cells of output rows that are worked on together: many short rows make one loop, whose end is slow, over all
 LONG = 32  # a window of so many columns is summed by halves
-
-# ---------------------------------------------------------------- rows of cells
-
-def join(a, b):
-    """Sums join by adding; chosen elements by `picked`."""
-    return a + b
-
-
-def merge_two(t, a, b, n):
-    """t = a and b joined."""
-    for j in range(n):
-        t[j] = join(a[j], b[j])
-
-
-def merge_one(t, a, n):
-    """Join a to t."""
-    for j in range(n):
-        t[j] = join(t[j], a[j])
-
-
-def merge_three(t, a, b, c, n):
-    """t = a, b and c joined."""
-    for j in range(n):
-        t[j] = join(join(a[j], b[j]), c[j])
-
-
-def merge_more(t, a, b, n):
-    """Join a and b to t."""
-    for j in range(n):
-        t[j] = join(join(t[j], a[j]), b[j])
-
-
-def copy_row(t, a, n):
-    """t = a."""
-    for j in range(n):
-        t[j] = a[j]
-
-
-def fill_row(t, n, value):
-    """Every cell the same."""
-    for j in range(n):
-        t[j] = value
-
-
-def strided_copy(t, a, n, s):
-    """t = every s-th cell of a."""
-    for j in range(n):
-        t[j] = a[j * s]
-
-
-def strided_two(t, a, n, s, apart):
-    """t = every s-th cell of a, and those `apart` from them, joined."""
-    for j in range(n):
-        t[j] = join(a[j * s], a[j * s + apart])
-
-
-def strided_one(t, a, n, s):
-    """Join every s-th cell of a to t."""
-    for j in range(n):
-        t[j] = join(t[j], a[j * s])
-
-
-def slide(t, a, n, taps, apart):
-    """t = a, and what lies 1, 2, ... times `apart` from it, joined."""
-    if taps == 1:
-        copy_row(t, a, n)
-    elif taps == 2:
-        merge_two(t, a, shift(a, apart), n)
-    else:
-        merge_three(t, a, shift(a, apart), shift(a, 2 * apart), n)
-        for i in range(3, taps - 1, 2):
-            merge_more(t, shift(a, i * apart), shift(a, (i + 1) * apart), n)
-        if taps & 1 == 0:
-            merge_one(t, shift(a, (taps - 1) * apart), n)
-
-
-def slide_strided(t, a, n, s, taps, apart):
-    """`slide` for every s-th cell."""
-    if taps == 1:
-        strided_copy(t, a, n, s)
-    else:
-        strided_two(t, a, n, s, apart)
-    for i in range(2, taps):
-        strided_one(t, shift(a, i * apart), n, s)
-
-
-def pairs(t, a, n):
-    """t = the pairs of neighbours in a, joined."""
-    for j in range(n):
-        t[j] = join(a[2 * j], a[2 * j + 1])
-
-
-def unweave(even, odd, a, n):
-    """The cells of a at even and at odd places."""
-    for j in range(n):
-        even[j], odd[j] = a[2 * j], a[2 * j + 1]
-
-
-def pairs_and_even(t, even, a, n):
-    """`pairs`, and the cells at even places."""
-    for j in range(n):
-        t[j], even[j] = join(a[2 * j], a[2 * j + 1]), a[2 * j]
-
-
-def slide_pairs(t, a, n, taps, apart, even, odd):
-    """`slide` for every second cell: pairs of neighbours load at full width, a single strided cell does not."""
-    if taps == 2 and apart == 1:
-        pairs(t, a, n)
-    elif taps == 3 and apart == 1:
-        pairs_and_even(t, even, a, n)
-        even[n] = a[2 * n]
-        merge_one(t, shift(even, 1), n)
-    else:
-        unweave(even, odd, a, n + (((taps - 1) * apart + 1) >> 1))
-        copy_row(t, even, n)
-        for i in range(1, taps):
-            p = i * apart
-            merge_one(t, shift(odd if p & 1 else even, p >> 1), n)
-
-
-def halve(pack, a, n, apart):
-    """n cells joined in pairs, pairs of pairs, ..."""
-    for j in range(n):
-        pack[j] = a[j * apart]
-    while n > 1:
-        half = (n + 1) >> 1
-        merge_one(pack, shift(pack, half), n - half)
-        n = half
-    return pack[0]
-
 
 # ---------------------------------------------------------------- forward
 
@@ -212,20 +84,29 @@ def lift_row(f, x, logit, n, g, d, h, chunk, each, row, par, raw, raw2, q):
     for i in range(runs):
         v = fetch_run(x, at + i * row_step(f, X), run, s, raw)
         u = fetch_logit(f, logit, n, g, d, h, f[chunk + C_LO] + i, run, each, raw2)
-        lift_run(row, i * run, size, v, u, run, par, q)
+        lift_cells(row, i * run, size, v, u, run, par, q)
 
 
-def lift_one(row, at, size, v, u, n, par, q):
-    """The components of a run of elements."""
+def lift_cells(row, at, size, v, u, n, par, q):
+    """The components of a row of elements."""
+    if n < VECTOR:
+        lift_run(row, at, size, v, u, 0, n, par, q)
+    else:
+        for o in range(0, n, VECTOR):
+            lift_run(row, at, size, v, u, min(o, n - VECTOR), VECTOR, par, q)
+
+
+def lift_one(row, at, size, v, u, i, n, par, q):
+    """The components of elements i .. i + n."""
     r = shift(row, at)
-    for j in range(n):
+    for j in range(i, i + n):
         set_cell(r, j, size, lift(load(v, j), *(q + lane_params(par, at + j))))
 
 
-def lift_two(row, at, size, v, u, n, par, q):
-    """The components of a run of elements and their logits."""
+def lift_two(row, at, size, v, u, i, n, par, q):
+    """The components of elements i .. i + n and their logits."""
     r = shift(row, at)
-    for j in range(n):
+    for j in range(i, i + n):
         set_cell(r, j, size, lift(load(v, j), load(u, j), *(q + lane_params(par, at + j))))
 
 
@@ -308,10 +189,13 @@ def add_up(total, t, n, again):
         copy_row(total, t, n)
 
 
-def join_columns(f, t, u, chunk, each, pack, odd, m):
+def join_columns(f, t, u, chunk, each, pack, odd, cut, m):
     """The columns of each window of the chunk, joined."""
     s, taps, apart = f[W_STRIDE], f[W_TAPS], f[W_STEP] * each
-    if s == 0 or (each == 1 and taps >= LONG and s > 1):
+    if each == 1 and f[PIECE_TERMS] > 0:
+        table = shift(f, f[PIECES] + f[chunk + C_OUT] * f[PIECE_TERMS])
+        join_pieces(f, u, t, f[chunk + C_LENGTH], table, f[PIECE_TERMS], f[PIECE_LEVELS], f[chunk + C_START], m, cut)
+    elif s == 0 or (each == 1 and taps >= LONG and s > 1):
         for i in range(m):
             o = f[chunk + C_OUT] + i
             at, count = (f[f[W_FIRST] + o] - f[chunk + C_START]) * each, f[f[W_COUNT] + o]
@@ -362,28 +246,46 @@ def shares(f, chunk, each, number):
             number[i * each + l] = real(f[table + i])
 
 
-def finish_run(y, u, at, n, share, number, par, q):
-    """y of a run of windows; whether one of them was out of reach of the common reference."""
-    bad = 0
-    for j in range(n):
+def finish_cells(y, u, at, n, share, number, par, q):
+    """y of a row of windows; whether the common reference suits them."""
+    if n < VECTOR:
+        return finish_run(y, u, at, 0, n, share, number, par, q)
+    fine = True
+    for o in range(0, n, VECTOR):
+        fine &= finish_run(y, u, at, min(o, n - VECTOR), VECTOR, share, number, par, q)
+    return fine
+
+
+def finish_run(y, u, at, i, n, share, number, par, q):
+    """y of windows i .. i + n."""
+    fine = True
+    for j in range(i, i + n):
         v = get_cell(u, at + j)
         y[j] = finish(v, REFERENCE, share * number[at + j], *(q + lane_params(par, at + j)))
-        bad |= 0 if safe(v, *(q + lane_params(par, at + j))) else 1
-    return bad
+        fine &= safe(v, *(q + lane_params(par, at + j)))
+    return fine
 
 
-def finish_row(y, at, u, skip, each, share, number, par, pack, q, runs, run, apart, s):
-    """Store y of the windows of a chunk; whether one of them was out of reach."""
+def finish_row(f, y, at, u, skip, each, share, number, par, pack, raw, q, runs, run, apart, s):
+    """Store y of the windows of a chunk; whether the common reference suits them."""
     if not HALF:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
-        if runs == 1 and s == 1:
-            return finish_run(shift(y, at), u, skip, run, share, number, par, q)
-    bad = 0
+        if runs == 1 and s == 1 and f[PAST_CACHE] == 0:
+            return finish_cells(shift(y, at), u, skip, run, share, number, par, q)
+    fine = True
     for i in range(runs):
-        bad |= finish_run(pack, u, skip + i * run, run, share, number, par, q)
-        row = shift(y, at + i * apart)
-        for j in range(run):
+        fine &= finish_cells(pack, u, skip + i * run, run, share, number, par, q)
+        put_row(f, y, at + i * apart, pack, run, s, raw)
+    return fine
+
+
+def put_row(f, y, at, pack, n, s, raw):
+    """Store a run of numbers."""
+    row = shift(y, at)
+    if s == 1:
+        put_cells(row, pack, n, f[PAST_CACHE], raw)
+    else:
+        for j in range(n):
             store(row, j * s, pack[j])
-    return bad
 
 
 def band_of(f, chunk, each):
@@ -400,6 +302,7 @@ def sweep_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     t, u, total, par, number, pack, odd, raw, raw2 = row4(), row4(), row4(), row4(), row1(), row1(), row1(), raw1(), raw1()
+    cut = row5()
     ring, tags = reals(a[WORK] + slot * f[WORK_SIZE]), integers(a[WORK] + slot * f[WORK_SIZE] + f[TAGS_AT])
     q = numbers(doubles(a[NUMBERS]))
     r, set_for, set_each = lo, 0, 0
@@ -426,36 +329,48 @@ def sweep_forward(plan, data, slot, lo, hi):
                 rows = min(band, last - oh - i)
                 for b in range(rows):
                     join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place)
-                join_columns_of(f, t, u, chunk, each, pack, odd, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
+                join_columns_of(f, t, u, chunk, each, pack, odd, cut, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
                 together = across == m and step == m and runs == 1
                 for b in range(1, rows):
                     together = together and f[f[H_SHARE] + oh + i + b] == f[f[H_SHARE] + oh + i]
                 for b in range(1 if together else rows):
                     share = real(deep * f[f[H_SHARE] + oh + i + b])
-                    if finish_row(y, at + (i + b) * step, u, b * across, each, share, number, par, pack, q, runs,
-                                  run * rows if together else run, apart, s) != 0:
+                    if not finish_row(f, y, at + (i + b) * step, u, b * across, each, share, number, par, pack, raw, q, runs,
+                                      run * rows if together else run, apart, s):
                         for k in range(b, rows if together else b + 1):
                             mark(a, r + i + k)
         r += last - oh
+    if f[PAST_CACHE]:
+        settle()
 
 
-def join_columns_of(f, t, u, chunk, each, pack, odd, m):
+def join_columns_of(f, t, u, chunk, each, pack, odd, cut, m):
     """The columns of each window, for every component."""
     for k in range(ACCUMULATORS):
-        join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, each, pack, odd, m)
+        join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, each, pack, odd, cut, m)
 
 
 # ---------------------------------------------------------------- backward
 
-def terms_run(held, size, u, n, gy, share, number, par, q):
-    """What a run of windows hands out, times g; whether one of them was out of reach."""
-    bad = 0
-    for j in range(n):
+def terms_cells(held, size, u, n, gy, share, number, par, q):
+    """What a row of windows hands out, times g; whether the common reference suits them."""
+    if n < VECTOR:
+        return terms_run(held, size, u, 0, n, gy, share, number, par, q)
+    fine = True
+    for o in range(0, n, VECTOR):
+        fine &= terms_run(held, size, u, min(o, n - VECTOR), VECTOR, gy, share, number, par, q)
+    return fine
+
+
+def terms_run(held, size, u, i, n, gy, share, number, par, q):
+    """What windows i .. i + n hand out."""
+    fine = True
+    for j in range(i, i + n):
         v = get_cell(u, j)
         w = terms(v, REFERENCE, share * number[j], *(q + lane_params(par, j)))
         scale_cell(held, j, size, gy[j], w)
-        bad |= 0 if safe(v, *(q + lane_params(par, j))) else 1
-    return bad
+        fine &= safe(v, *(q + lane_params(par, j)))
+    return fine
 
 
 def grad_row(f, grad, n, g, od, oh, chunk, each, gy):
@@ -506,7 +421,7 @@ def held_slot(f, od, oh):
     return (od & f[HELD_D]) * (f[HELD_H] + 1) + (oh & f[HELD_H])
 
 
-def cover_columns(f, w, e, chunk, each, lead, odd, even):
+def cover_columns(f, w, e, chunk, each, lead, odd, even, cut):
     """Every position's sum over the windows that cover it, from the sums over rows."""
     first, n, taps = f[chunk + C_FROM] - f[chunk + C_START], f[chunk + C_TO] - f[chunk + C_FROM], f[W_TAPS]
     if each == 1 and f[W_SPREAD] == 1:
@@ -525,16 +440,11 @@ def cover_columns(f, w, e, chunk, each, lead, odd, even):
             weave(shift(e, 1), shift(even, 1), shift(odd, 1), n - 1)
         else:
             weave(e, even, odd, n)
+    elif each == 1 and f[SHARE_TERMS] > 0:
+        table = shift(f, f[SHARES] + f[chunk + C_FROM] * f[SHARE_TERMS])
+        join_pieces(f, e, w, f[chunk + C_LANES], table, f[SHARE_TERMS], f[SHARE_LEVELS], f[chunk + C_OUT], n, cut)
     else:
         gather_columns(f, w, e, chunk, each, lead)
-
-
-def weave(e, even, odd, n):
-    """e = even[0], odd[0], even[1], odd[1], ..."""
-    for j in range(n >> 1):
-        e[2 * j], e[2 * j + 1] = even[j], odd[j]
-    if n & 1:
-        e[n - 1] = even[n >> 1]
 
 
 def gather_columns(f, w, e, chunk, each, lead):
@@ -557,24 +467,33 @@ def gather_columns(f, w, e, chunk, each, lead):
             e[i] = v
 
 
-def give_one(out, out2, v, u, row, size, e, at, skip, n, par, q):
-    """The gradient of a run of elements."""
+def give(out, out2, v, u, row, size, e, at, skip, n, par, q):
+    """The gradients of a row of elements."""
+    if n < VECTOR:
+        give_run(out, out2, v, u, row, size, e, at, skip, 0, n, par, q)
+    else:
+        for o in range(0, n, VECTOR):
+            give_run(out, out2, v, u, row, size, e, at, skip, min(o, n - VECTOR), VECTOR, par, q)
+
+
+def give_one(out, out2, v, u, row, size, e, at, skip, i, n, par, q):
+    """The gradients of elements i .. i + n."""
     r, sums = shift(row, skip), shift(e, at)
-    for j in range(n):
+    for j in range(i, i + n):
         out[j] = spread(load(v, j), lifted_cell(r, j, size), sum_cell(sums, j), REFERENCE, *(q + lane_params(par, skip + j)))
 
 
-def give_two(out, out2, v, u, row, size, e, at, skip, n, par, q):
-    """The gradients of a run of elements and of their logits."""
+def give_two(out, out2, v, u, row, size, e, at, skip, i, n, par, q):
+    """The gradients of elements i .. i + n and of their logits."""
     r, sums = shift(row, skip), shift(e, at)
-    for j in range(n):
+    for j in range(i, i + n):
         out[j], out2[j] = spread(load(v, j), load(u, j), lifted_cell(r, j, size), sum_cell(sums, j), REFERENCE, *(q + lane_params(par, skip + j)))
 
 
-def give_sums(out, out2, v, u, row, size, e, at, skip, n, par, q):
-    """The gradient where it does not depend on the element."""
+def give_sums(out, out2, v, u, row, size, e, at, skip, i, n, par, q):
+    """The gradients where they do not depend on the element."""
     sums = shift(e, at)
-    for j in range(n):
+    for j in range(i, i + n):
         out[j] = spread(real(0), (), sum_cell(sums, j), REFERENCE, *q)
 
 
@@ -590,13 +509,12 @@ def give_row(f, a, x, logit, row, n, g, d, h, chunk, each, e, par, pack, pack2, 
             v = fetch_run(x, from_x + i * row_step(f, X), run, step_in(f, X, each), raw)
             u = fetch_logit(f, logit, n, g, d, h, f[chunk + C_FROM] + i, run, each, raw2)
         if not HALF:  # noqa: SIM102
-            if s == 1:
+            if s == 1 and f[PAST_CACHE] == 0:
                 give(shift(gx, at + i * apart), shift(gl, at + i * apart), v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
                 continue
         give(pack, pack2, v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
-        for j in range(run):
-            store(gx, at + i * apart + j * s, pack[j])
-        store_second(gl, at + i * apart, run, s, pack2)
+        put_row(f, gx, at + i * apart, pack, run, s, raw)
+        store_second(f, gl, at + i * apart, pack2, run, s, raw)
 
 
 def open_logits(a):
@@ -609,13 +527,7 @@ def open_none(a):
     return elements(a[GRAD_X])
 
 
-def store_logits(gl, at, n, s, pack):
-    """Store a run of the second gradient."""
-    for j in range(n):
-        store(gl, at + j * s, pack[j])
-
-
-def store_none(gl, at, n, s, pack):
+def store_none(f, gl, at, pack, n, s, raw):
     """There is no second gradient."""
 
 
@@ -625,7 +537,7 @@ def sweep_backward(plan, data, slot, lo, hi):
     x, logit, grad = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     t, u, total, w, e, par = row4(), row4(), row4(), row4(), row4(), row4()
     number, pack, pack2, gy, raw, raw2 = row1(), row1(), row1(), row1(), raw1(), raw1()
-    base = a[WORK] + slot * f[WORK_SIZE]
+    base, cut = a[WORK] + slot * f[WORK_SIZE], row5()
     ring, tags, held, held_tags = reals(base), integers(base + f[TAGS_AT]), reals(base + f[HELD_AT]), integers(base + f[HELD_TAGS_AT])
     q = numbers(doubles(a[NUMBERS]))
     r = lo
@@ -659,21 +571,23 @@ def sweep_backward(plan, data, slot, lo, hi):
                                 grad_row(f, grad, n, g, od, oh, chunk, each, gy)
                                 if RECOMPUTE:
                                     join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place)
-                                    join_columns_of(f, t, u, chunk, each, pack, pack2, f[chunk + C_LANES])
+                                    join_columns_of(f, t, u, chunk, each, pack, pack2, cut, f[chunk + C_LANES])
                                 share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh])
                                 if LEARNS:
                                     turn_row(f, a, n, g, od, oh, u, chunk, each, gy, share, number, par, pack, q)
                                 to = shift(held, s * TERMS * f[HELD_CELLS])
-                                if terms_run(to, f[HELD_CELLS], u, f[chunk + C_LANES] * each, gy, share, number, par, q) != 0:
+                                if not terms_cells(to, f[HELD_CELLS], u, f[chunk + C_LANES] * each, gy, share, number, par, q):
                                     mark(a, p)
                     cover_rows(f, held, w, n, chunk, each, d, h + i, lead)
                     for k in range(TERMS):
-                        cover_columns(f, shift(w, k * CELLS), shift(e, k * CELLS), chunk, each, lead, pack, pack2)
+                        cover_columns(f, shift(w, k * CELLS), shift(e, k * CELLS), chunk, each, lead, pack, pack2, cut)
                 row = held
                 if RECOMPUTE:
                     row = lifted(f, x, logit, ring, tags, n, g, d, h + i, chunk, each, par, raw, raw2, q, place)
                 give_row(f, a, x, logit, row, n, g, d, h + i, chunk, each, e, par, pack, pack2, raw, raw2, q)
         r += last - h
+    if f[PAST_CACHE]:
+        settle()
 
 
 # ---------------------------------------------------------------- the shapes of a formula

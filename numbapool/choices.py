@@ -1,0 +1,82 @@
+"""Plans of selecting loops (loops/cpu/select.py): chunks of columns, and the parts that windows are made of."""
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from .loops import layout as at
+from .memory import CELLS, LANES
+from .plan import Buffer, Plan, Strides, gradient
+from .sweeps import Axes, chunk, chunks, merged, reach
+from .windows import Axis, remembered
+
+
+def chunks_of(axis: Axis, size: int, positions: int) -> np.ndarray:
+    """The chunks of a row of windows; where one has more positions than fit, one a window."""
+    found = chunks(axis, size, positions)
+    return np.array([chunk(axis, size, o, o + 1) for o in range(axis.count.size)], np.int64) if found is None else found
+
+
+def width_of(axis: Axis, channels: int, width: int) -> int:
+    """How many channels are lanes: so many that a row of cells holds twice the longest window, but 16 at least."""
+    span = int((reach(axis) - axis.first).max())
+    while width > 16 and CELLS // max(1, min(width, channels)) < 2 * span:
+        width //= 2
+    return width
+
+
+def parts_of(axis: Axis, channel_lanes: bool) -> tuple[int, int, int, int]:
+    """W_STRIDE (1 or 2: windows at that distance, side by side; 0: at any places), W_TAPS, W_POWER and W_PARTS."""
+    stride, taps = axis.grid[1:] if axis.grid else (0, 0)
+    stride = stride if stride == 1 or (stride == 2 and axis.step == 1 and not channel_lanes) else 0
+    power = 1
+    if stride:
+        while 3 * power < (taps >> 1 if stride == 2 else taps):
+            power *= 2
+        return stride, taps, power, 0
+    while 2 * power <= axis.count.min():
+        power *= 2
+    return stride, taps, power, -(-int(axis.count.max()) // power)
+
+
+def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes: bool, table: np.ndarray) -> str | None:
+    """Which of the loops of short.py suits the windows: "quad", "nine", "short" or none."""
+    d, h, w = axes
+    if any(a.first.ndim == 2 for a in axes) or not h.grid or not w.grid or d.count.max() > 1 or h.step > 1 or w.step > 1:
+        return None
+    if max(h.grid[2], w.grid[2]) > 3 or (w.grid[1] > 2 and not channel_lanes) or (table[:, at.C_LANES] == 1).any():
+        return None
+    whole = h.count.min() == w.count.min() == 2 and h.grid[1:] == w.grid[1:] == (2, 2)
+    return "quad" if whole and strides[1 if channel_lanes else 4] == 1 else "nine" if channel_lanes else "short"
+
+
+def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,
+          grad_channels_last: bool | None = None, scratch_planes: int = 0, itemsize: int = 4,
+          past_cache: bool = False) -> tuple[str | None, Plan]:
+    """How to choose, and the plan of a call; the arguments are those of plan.build."""
+    size, whole = dims, dims
+    if prod(dims) and all(a.first.ndim == 1 for a in axes):
+        whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // min(width, dims[1]) if channel_lanes else CELLS,
+                                      channel_lanes)
+    width = width_of(axes[2], dims[1], width) if channel_lanes else 1
+    buffer = Buffer(whole, axes, channel_lanes, width)
+    head, records, work = buffer.head, dict(operands), 0
+    cells = CELLS // max(buffer.width, 1)
+    table = chunks_of(axes[2], whole[4], cells)
+    shape = shape_of(whole, axes, records[at.X], channel_lanes, table)
+    if shape == "short":
+        table = chunks_of(axes[2], whole[4], cells // 2)
+    buffer.place(at.CHUNK_TABLE, table)
+    buffer.place(at.W_COUNT, axes[2].count)
+    head[at.CHUNKS], head[at.PAST_CACHE] = len(table), past_cache
+    head[[at.W_STRIDE, at.W_TAPS, at.W_POWER, at.W_PARTS]] = parts_of(axes[2], channel_lanes)
+    if grad_channels_last is not None:
+        every_plane = axes[0].count.size == whole[2] and axes[0].grid == (0, 1, 1)
+        shape = "own" if shape == "quad" and grad_channels_last == channel_lanes and every_plane else shape
+        work = gradient(head, records, size, grad_channels_last, channel_lanes, buffer.width, scratch_planes, itemsize)
+    rows = buffer.planes * axes[0].count.size * axes[1].count.size
+    return shape, buffer.plan(records, -(-work // 64) * 64, rows if prod(dims[2:]) else 0, buffer.planes)
+
+
+cached = remembered(build)
