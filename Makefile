@@ -13,15 +13,15 @@ demo: .venv/demo
 
 # last comes the suite as it is: its summary closes the output
 test: lint plain
-	$(RUN) -m pytest -n 2 -q
+	$(RUN) -m pytest -n 2 --dist worksteal -q
 
 test-full: lint plain
-	$(RUN) -m pytest -n 2 -q -m "full or not full"
+	$(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full"
 
 # the same formulas as plain Python, without a compiler between text and result
 .PHONY: plain
 plain: .venv/test
-	$(if $(PLAIN),NUMBA_DISABLE_JIT=1 $(RUN) -m pytest -n 2 -q -m "not jit and not full" $(PLAIN))
+	$(if $(PLAIN),NUMBA_DISABLE_JIT=1 $(RUN) -m pytest -n 2 --dist worksteal -q -m "not jit and not full" $(PLAIN))
 
 # about five minutes: writes benchmarks/results/<machine>-<date>.json, and from it the README's table of times and docs/performance.png;
 # `make .venv/peers` before it adds other libraries to torch and JAX

@@ -197,6 +197,12 @@ class Call:
         build = sweeps.build if self.extras is not None else functools.partial(sweeps.cached, max(*self.x.dims[2:], *self.outputs))
         return build(*arguments), as_rows
 
+    def quad(self, operands: dict[int, Any], gradient: bool = False) -> bool:
+        """Whether the windows are 2x2 ones that lie as loops in registers want them; for a gradient side by side."""
+        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+        suits = not gradient or self.memory_last == self.lanes
+        return suits and sweeps.small(self.x.dims, self.axes, records, self.lanes, gradient) == "quad"
+
     def stage(self, kernel: Any, made: plan.Plan, backward: bool, addresses: dict[int, Any], again: Callable[[], Stage] | None = None,
               indexed: bool = False) -> Stage:
         """A kernel over all tasks of its plan.

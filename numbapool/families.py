@@ -227,7 +227,7 @@ class Draw(Select):
 
     def run(self, call: Call, backward: bool, indexed: bool, operands: dict[int, Any], distances: dict[int, Any], addresses: dict[int, Any]) -> None:
         """The kernel that suits the windows."""
-        quad = call.small(operands, backward)[0] == "quad"
+        quad = call.quad(operands, backward)
         kernel = kernels.draw_kernel(call.formula, backward, call.dtype, indexed, self.wide(call), quad, call.lanes and quad)
         call.launch(kernel, call.plan({**distances, **operands}, backward), backward, {**addresses, **operands})
 
@@ -271,7 +271,7 @@ class Order:
         _, weights, _, extra, size = self.setup(call)
         y = call.output()
         operands = {at.X: call.x, at.Y: y}
-        quad = call.small(operands)[0] == "quad"
+        quad = call.quad(operands)
         kernel = kernels.order_quad_kernel(False, call.dtype, call.lanes, False) if quad else kernels.order_kernel(False, call.dtype, *size, False)
         call.launch(kernel, call.plan(operands, sort=True, extra=extra), False,
                     {at.X: call.x, at.Y: y, at.WEIGHTS: call.constant(weights)})
@@ -287,7 +287,7 @@ class Order:
         sums = call.zeros((n, c, rows, ranks) if learns else (0,), "float64")
         own = (c * rows * ranks, rows * ranks, 0, 0, 0)
         operands = {at.X: call.x, at.Y: grad, at.GRAD_PARAM: own}
-        quad = call.small(operands, True)[0] == "quad"
+        quad = call.quad(operands, True)
         kernel = kernels.order_quad_kernel(True, call.dtype, call.lanes, learns) if quad else kernels.order_kernel(True, call.dtype, *size, learns)
         call.launch(kernel, call.plan(operands, True, sort=True, extra=extra), True,
                     {at.X: call.x, at.Y: grad, at.GRAD_X: result, at.WEIGHTS: call.constant(weights), at.GRAD_WEIGHTS: sums})
