@@ -54,12 +54,13 @@ class Library:
     def maker(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Callable[[], tuple[Any, int]]:
         """Return a function that makes such memory: an object for `hand_over`, and its address."""
         kind = _numpy_dtype(dtype)
+        make = self.way(kind.itemsize * prod(shape))
         if order is None:
-            return functools.partial(self._make, shape, kind)
+            return functools.partial(make, shape, kind)
         axes, memory_shape = _inverse(order), tuple(shape[axis] for axis in order)
 
         def turned() -> tuple[Any, int]:
-            memory, address = self._make(memory_shape, kind)
+            memory, address = make(memory_shape, kind)
             return memory.transpose(axes), address
         return turned
 
@@ -72,9 +73,12 @@ class Library:
         return self.hand_over(np.array(values, _numpy_dtype(dtype), order="C"))
 
     @staticmethod
-    def _make(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
-        # What is written past the caches is written in whole lines; malloc's memory of this size begins 16 bytes into one.
-        return aligned(shape, dtype) if past_cache(dtype.itemsize * prod(shape)) else _allocated(shape, dtype)
+    def way(size: int) -> Callable[[tuple[int, ...], np.dtype], tuple[np.ndarray, int]]:
+        """How memory of so many bytes is made.
+
+        What is written past the caches is written in whole lines; malloc's memory of that size begins 16 bytes into one.
+        """
+        return aligned if past_cache(size) else allocated
 
     def hand_over(self, memory: Any) -> Any:
         """Turn memory of a maker into what the caller receives."""
@@ -121,9 +125,9 @@ class Jax(Library):
     device: Any = None
 
     @staticmethod
-    def _make(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
-        # JAX copies what does not begin at a multiple of 64 bytes; np.empty promises 16.
-        return aligned(shape, dtype)
+    def way(size: int) -> Callable[[tuple[int, ...], np.dtype], tuple[np.ndarray, int]]:
+        """JAX copies what does not begin at a multiple of 64 bytes; np.empty promises 16."""
+        return aligned
 
     def hand_over(self, memory: np.ndarray) -> Any:
         """Let JAX adopt the memory."""
@@ -149,7 +153,8 @@ class Standard(Library):
 NUMPY, TORCH = Library(), Torch()
 
 
-def _allocated(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
+def allocated(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """Uninitialised NumPy memory, and its address."""
     memory = np.empty(shape, dtype)
     return memory, address_of(memory)
 
