@@ -171,10 +171,14 @@ class Call:
         last = self.memory_last if gradient else None
         return self.x.dims, self.axes, records, self.lanes, width, last, planes if half or apart else 0, itemsize
 
-    def small(self, operands: dict[int, Any], gradient: bool = False, lifts: tuple[int, int] = (1, 1)) -> tuple[str | None, Any]:
-        """Which loop for small windows can do the call (None: none), and its plan; lifts as those of `sweep`."""
+    def small(self, operands: dict[int, Any], gradient: bool = False, lifts: tuple[int, int] = (1, 1), plain: bool = False) -> tuple[str | None, Any]:
+        """Which loop for small windows can do the call (None: none), and its plan.
+
+        lifts : as those of `sweep`; plain : whether elements are their own lift, which is in reach of all windows.
+        """
         records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
-        arguments = (self.x.dims, self.axes, records, self.lanes)
+        what = (self.x.dims, self.axes, records)
+        arguments = (*(sweeps.cut(*what) if plain and not self.lanes else what), self.lanes)
         shape = None if gradient and self.memory_last != self.lanes else sweeps.small(*arguments, gradient)
         if shape is None:
             return None, None

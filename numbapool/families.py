@@ -129,7 +129,7 @@ class Fold:
             return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
 
         lifts = kernels.lifts(*signature[:2], *kind[1:])
-        shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward, lifts)
+        shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward, lifts, plain_sum)
         if shape in ("quad", "three") or (shape == "nine" and plain_sum):
             kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
         else:
@@ -166,7 +166,7 @@ class Select:
     @staticmethod
     def direct(call: Call, distances: dict[int, Any]) -> tuple[Any, Any]:
         """The kernel of one pass and its plan, where one suits the windows."""
-        shape, made = call.small(distances)
+        shape, made = call.small(distances, plain=True)
         if shape:
             return kernels.direct_kernel(call.formula, False, call.dtype, 0, 0, (), shape, call.lanes), made
         made, borrowed = call.sweep(distances, (1, 0), borrow=True)

@@ -1,6 +1,7 @@
 """Plans of sweeps (loops/cpu/sweep.py): which calls can take one, its chunks of columns, its rings of rows, its inverse tables."""
 from __future__ import annotations
 
+import functools
 from math import prod
 
 import numpy as np
@@ -13,6 +14,7 @@ from .windows import Axis, remembered
 
 RING = 1 << 19  # bytes of lifted rows that are kept for the next windows: half a second-level cache
 SHORT = 256  # cells of the rows that a window over whole planes is cut into, where they are lifted: those of a few rows stay in the first cache
+THREE = CELLS - 8 * VECTOR  # positions of a row that three.py takes
 HELD = 1 << 23  # bytes of rows of terms, at most
 
 Axes = tuple[Axis, Axis, Axis]
@@ -42,6 +44,28 @@ def merged(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides
                    for i, n in enumerate(shape))
     moved = tuple((k, (*s[:2], 0, steps[k] * w * times, steps[k]) if k in full else s) for k, s in operands)
     return (*dims[:2], *shape), tables, moved  # type: ignore[return-value]
+
+
+@functools.lru_cache(256)
+def cut(dims: tuple[int, ...], axes: Axes,
+        operands: tuple[tuple[int, Strides], ...]) -> tuple[tuple[int, ...], Axes, tuple[tuple[int, Strides], ...]]:
+    """One long row, whose windows lie side by side and all alike, seen as many rows that three.py takes; any other call as it is.
+
+    Only for formulas whose windows are all in reach: tasks are other rows than those of the general loops.
+    """
+    w, (_, _, d, h, n) = axes[2], dims
+    if d * h > 1 or n <= THREE or w.grid is None or any(a.count.size > 1 for a in axes[:2]):
+        return dims, axes, operands
+    origin, stride, kernel = w.grid
+    outputs, like = w.count.size, w.count.min() == kernel and w.share.min() == w.share.max()
+    each = max((m for m in range(VECTOR, THREE // stride + 1) if outputs % m == 0), default=0)
+    if origin or (kernel - 1) * w.step >= stride or outputs * stride != n or not like or not each:
+        return dims, axes, operands
+    rows = outputs // each
+    table, ones = np.arange(rows, dtype=np.int64), np.ones(rows, np.int64)
+    parts = Axis(table, ones, 1, ones * axes[1].share[0], (0, 1, 1)), Axis(w.first[:each], w.count[:each], w.step, w.share[:each], w.grid)
+    moved = tuple((k, (*s[:3], (each if k == at.Y else each * stride) * s[4], s[4])) for k, s in operands)
+    return (*dims[:2], 1, rows, each * stride), (axes[0], *parts), moved
 
 
 def chunk(axis: Axis, size: int, lo: int, hi: int, inputs: tuple[int, int] | None = None) -> list[int]:
@@ -192,7 +216,7 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         return "quad" if beside or not backward else None
     if kernel == (3, 3) and channel_lanes and not backward:
         return "nine"
-    narrow = w.step <= (4 if strides[1] == 1 else 1) and h.step <= 4 and dims[4] <= CELLS - 8 * VECTOR
+    narrow = w.step <= (4 if strides[1] == 1 else 1) and h.step <= 4 and dims[4] <= THREE
     wide = min(w.count.size, dims[4] // strides[1]) >= VECTOR
     every = not backward or d.count.size == dims[2]
     return "three" if max(kernel) <= 3 and strides[1] <= 2 and not channel_lanes and narrow and wide and every else None

@@ -374,3 +374,18 @@ def test_elements_that_no_window_covers_have_no_gradient(name):
             if grad.ndim == 4:
                 np.testing.assert_array_equal(grad[~covered], 0)
                 assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["avg", "max", "min"])
+def test_long_rows_seen_as_many(name, dtype):
+    """Windows side by side in a row of thousands, of one axis, give what the same elements as rows of 64 give."""
+    x = np.random.default_rng(14).standard_normal((2, 3, 64 * 70)).astype(dtype)
+    forward, backward = getattr(numbapool, f"{name}_pool1d"), getattr(numbapool, f"{name}_pool1d_backward")
+    for given in (x, np.repeat(x, 2, 1)[:, ::2], x[..., ::-1]):
+        y = forward(given, 2)
+        rows = np.ascontiguousarray(given).reshape(2 * 3 * 70, 1, 64)
+        np.testing.assert_array_equal(y, forward(rows, 2).reshape(y.shape))
+        g = np.random.default_rng(15).standard_normal(y.shape).astype(dtype)
+        whole = backward(g, given, 2)
+        np.testing.assert_array_equal(whole, backward(g.reshape(2 * 3 * 70, 1, 32), rows, 2).reshape(x.shape))
