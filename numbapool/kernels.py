@@ -14,7 +14,7 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         `recompute = False`: terms and spread need nothing of the elements.
         `common`: a reference for all windows in place of a first pass, for windows of which safe(acc, *p) says that it suits them (default:
         always); lift(x, *p) (backward with start_backward: lift_backward) in place of step(start(), x, common, *p) where an element may be
-        out of its reach: NaN there; near_spread in place of spread for elements in its reach.
+        out of its reach: there it is what makes no sum safe; near_spread in place of spread for elements in its reach.
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 draw    chance(v) -> the weight of an element
 order   weights on the host, see loops/cpu/order.py

@@ -60,14 +60,17 @@ def near_exp32(v, s):
     """
     c = s * LOG2E32
     k = muladd(v, c, ROUND32)  # its last bits are n
-    f = muladd(v, c, ROUND32 - k)
+    return from_bits32(to_bits32(two_to32(muladd(v, c, ROUND32 - k))) + (to_bits32(k) << np.int32(23)))
+
+
+def two_to32(f):
+    """2^f in float32 for |f| <= 1/2."""
     p = muladd(f, P6, P5)
     p = muladd(p, f, P4)
     p = muladd(p, f, P3)
     p = muladd(p, f, P2)
     p = muladd(p, f, P1)
-    p = muladd(p, f, ONE32)
-    return from_bits32(to_bits32(p) + (to_bits32(k) << np.int32(23)))
+    return muladd(p, f, ONE32)
 
 
 def near_exp64(v, s):
@@ -154,13 +157,7 @@ def log32(x):
 
 def scaled32(r, t, c):
     """2^t in float32 of t = n + r, |r| <= 1/2, where the last bits of c are n; 0 below 2^-126, infinite from 2^127.5 on."""
-    q = r * P6 + P5
-    q = q * r + P4
-    q = q * r + P3
-    q = q * r + P2
-    q = q * r + P1
-    q = q * r + ONE32
-    y = q * from_bits32((to_bits32(c) << np.int32(23)) + ONE_BITS32)
+    y = two_to32(r) * from_bits32((to_bits32(c) << np.int32(23)) + ONE_BITS32)
     y = ZERO32 if t < LOW_BITS32 else y
     return INFINITY32 if t > HIGH_BITS32 else y
 
@@ -301,7 +298,7 @@ def namespace(dtype: str) -> dict[str, Any]:
         from_bits32=memory.recast("int32", "float32"), to_bits32=memory.recast("float32", "int32"),
         from_bits64=memory.recast("int64", "float64"), to_bits64=memory.recast("float64", "int64"),
         exp=exp64 if wide else exp32, near_exp=near_exp64 if wide else near_exp32, between=between, log=log64 if wide else log32,
-        log_parts32=log_parts32, scaled32=scaled32, larger=larger, positive=positive, power=power if wide else power32,
+        two_to32=two_to32, log_parts32=log_parts32, scaled32=scaled32, larger=larger, positive=positive, power=power if wide else power32,
         root=root if wide else root32, load=load, store=store, packed=packed,
         elements=memory.pointer(storage_name(dtype)), reals=memory.pointer(work), integers=memory.pointer("int64"),
         doubles=memory.pointer("float64"), lanes=memory.stack(work, LANES), wide_lanes=memory.stack(work, 4 * LANES),

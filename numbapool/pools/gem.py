@@ -3,7 +3,10 @@
 Source: Radenovic, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018, eq. 3; p = 3 and eps = 1e-6
 as in the authors' cirtorch, which pools globally (here global_gem_pool2d).  The mean is over the elements inside the input.
 
-The window's largest value m is factored out.  Gradient: dy/dx_i = (a_i / y)^(p-1) / n for x_i >= eps, else 0, with a = max(x, eps);
+The window's largest value m is factored out; where elements and sums keep their digits without it (`safe`), m is 1 and the gradient
+is a^p / a times y / (sum a^p): one power an element, forward and backward.
+
+Gradient: dy/dx_i = (a_i / y)^(p-1) / n for x_i >= eps, else 0, with a = max(x, eps);
 dy/dp = y/p (sum b^p ln b / sum b^p - ln(mean b^p) / p), b = a / m.
 """
 import math
@@ -83,7 +86,7 @@ def lift_backward(x, eps, p):
 
 
 def terms(acc, m, n, eps, p):
-    return (root(acc[0] / n, p) / acc[0],)  # y^(1 - p) = y / y^p
+    return (root(acc[0] / n, p) / acc[0],)  # y^(1 - p) / n = y / sum a^p
 
 
 def spread(x, e, sums, m, eps, p):

@@ -48,7 +48,7 @@ def step(acc, x, logit, m):
 
 def lift(x, logit):
     v = between(logit, real(-86.5), real(40))  # NaN, too, becomes the upper end, with which no sum is safe
-    e = near_exp(v, real(1)) - near_exp(real(-86.5), real(1))  # 0 from the lower end on
+    e = near_exp(v, real(1)) if v > real(-86.5) else real(0)
     return e, e * x
 
 

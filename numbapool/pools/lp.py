@@ -4,6 +4,8 @@ Source: the true norm; torch.nn.functional.lp_pool2d agrees for x >= 0 and whole
 x^p with its sign (NaN for odd or fractional p and negative x), overflows, and scales cut windows up.
 
 The window's largest |x| is factored out, y = m (sum (|x|/m)^p)^(1/p), so nothing over- or underflows.
+Where elements and sums keep their digits without it (`safe`), m is 1 and the gradient is x^p / x times y / y^p: one power an element,
+forward and backward.
 Gradient: dy/dx_i = sign(x_i) (|x_i| / y)^(p-1), over n for the mean; 0 where x_i = 0 and where y = 0.
 """
 import math

@@ -52,7 +52,7 @@ def step(acc, x, m, temperature):
 def lift(x, temperature):
     low = real(-86.5) * temperature
     v = between(x, low, real(40) * temperature)  # NaN, too, becomes the upper end, with which no sum is safe
-    e = near_exp(v, real(1) / temperature) - near_exp(low, real(1) / temperature)  # 0 from the lower end on
+    e = near_exp(v, real(1) / temperature) if v > low else real(0)
     return e, e * v
 
 
