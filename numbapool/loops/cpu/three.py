@@ -19,7 +19,7 @@ from .rows import *  # noqa: F403
 MARGIN = 16  # cells
 BAND = 4  # rows of windows
 # the loops over cells: called, with rows that the compiler is told not to overlap
-CALLED = ("lift_cells", "lift_pairs", "join_run", "join_input", "join_pairs", "finish_cells", "terms_cells", "spread_run", "give_cells", "give_pairs")
+CALLED = ("lift_cells", "lift_pairs", "join_run", "join_input", "join_pairs", "take_input", "take_pairs", "finish_cells", "terms_cells", "spread_run", "give_cells", "give_pairs")
 
 
 def odd_at(f):
@@ -139,12 +139,42 @@ def join_pairs_run(even, odd, a, b, c, i, n):
         odd[j] = join(join(load(a, 2 * j + 1), load(b, 2 * j + 1)), load(c, 2 * j + 1))
 
 
+def take_input(t, a, n):
+    """`join_input` of one row."""
+    for o in range(0, n, VECTOR):
+        take_run(t, a, min(o, n - VECTOR), VECTOR)
+
+
+def take_run(t, a, i, n):
+    """Elements i .. i + n of a row of the input."""
+    for j in range(i, i + n):
+        t[j] = load(a, j)
+
+
+def take_pairs(even, odd, a, n):
+    """`join_pairs` of one row."""
+    for o in range(0, n, VECTOR):
+        take_pairs_run(even, odd, a, min(o, n - VECTOR), VECTOR)
+
+
+def take_pairs_run(even, odd, a, i, n):
+    """Pairs i .. i + n of a row of the input."""
+    for j in range(i, i + n):
+        even[j], odd[j] = load(a, 2 * j), load(a, 2 * j + 1)
+
+
 def joined_from_input(f, x, logit, ring, tags, gap, blank, t, n, g, d, oh, q):
     """The rows of the windows of an output row, joined, where elements are their own lift."""
     rows, down = f[f[H_COUNT] + oh], f[RECORDS + RECORD * X + 3] * f[H_STEP]
     a, cells = shift(x, spot(f, X, n, g, d, f[f[H_FIRST] + oh], 0)), shift(t, MARGIN)
     b, c = shift(a, down) if rows > 1 else blank, shift(a, 2 * down) if rows > 2 else blank
-    if f[W_STRIDE] == 1:
+    if rows == 1 and f[W_STRIDE] == 1:
+        take_input(cells, a, f[W])
+    elif rows == 1:
+        take_pairs(cells, shift(cells, odd_at(f)), a, f[W] >> 1)
+        if f[W] & 1:
+            cells[f[W] >> 1] = load(a, f[W] - 1)
+    elif f[W_STRIDE] == 1:
         join_input(cells, a, b, c, f[W])
     else:
         half = f[W] >> 1
