@@ -4,15 +4,19 @@ Source: Radenovic, Tolias, Chum, "Fine-tuning CNN image retrieval with no human 
 as in the authors' cirtorch, which pools globally (here global_gem_pool2d).  The mean is over the elements inside the input.
 
 The window's largest value m is factored out; where elements and sums keep their digits without it (`safe`), m is 1 and the gradient
-is a^p / a times y / (sum a^p): one power an element, forward and backward.
+is a^p / a times y / (sum a^p): one power an element, forward and backward.  The whole powers up to 4, given as one number, need no
+logarithm of an element for y and grad_x.
 
 Gradient: dy/dx_i = (a_i / y)^(p-1) / n for x_i >= eps, else 0, with a = max(x, eps);
 dy/dp = y/p (sum b^p ln b / sum b^p - ln(mean b^p) / p), b = a / m.
 """
 import math
 
+import numpy as np
+
 from ..numeric import larger, log, power, real, root
 from ..parameters import Parameter
+from . import lp
 
 title = "generalised mean (GeM)"
 family = "fold"
@@ -25,6 +29,24 @@ parameters = (
     Parameter("eps", 1e-6, "positive", "what smaller elements are raised to"),
     Parameter("p", 3.0, "array", "exponent above 0, a number or one a channel", learnable=True, above=0.0),
 )
+same, square, cube, fourth, square_root, fourth_root = lp.same, lp.square, lp.cube, lp.fourth, lp.square_root, lp.fourth_root
+WHOLE = {
+    1.0: {"powered": "same", "lowered": "same"}, 2.0: {"powered": "square", "lowered": "square_root"}, 3.0: {"powered": "cube"},
+    4.0: {"powered": "fourth", "lowered": "fourth_root"},
+}
+
+
+def variant(own):
+    """Which functions take the place of `powered` and `lowered` for one whole p."""
+    return WHOLE.get(np.asarray(own["p"]).item(), {}) if np.size(own["p"]) == 1 else {}
+
+
+def powered(a, p):
+    return power(a, p)
+
+
+def lowered(a, p):
+    return root(a, p)
 
 
 def raised(x, eps):
@@ -45,11 +67,11 @@ def start():
 
 def step(acc, x, m, eps, p):
     a = raised(x, eps)
-    return (acc[0] + power(a / m if a != m else real(1), p),)
+    return (acc[0] + powered(a / m if a != m else real(1), p),)
 
 
 def stop(acc, m, n, eps, p):
-    return m * root(acc[0] / n, p)
+    return m * lowered(acc[0] / n, p)
 
 
 def start_backward():
@@ -59,7 +81,7 @@ def start_backward():
 def step_backward(acc, x, m, eps, p):
     a = raised(x, eps)
     b = a / m if a != m else real(1)
-    c = power(b, p)
+    c = powered(b, p)
     return acc[0] + c, acc[1] + (c * log(b) if c != real(0) else real(0))
 
 
@@ -72,7 +94,7 @@ def safe(acc, eps, p):
 
 
 def raised_to(x, eps, p):
-    v = power(raised(x, eps), p)
+    v = powered(raised(x, eps), p)
     return v if (v > real(1e-37)) | (x < eps) else real(math.nan)  # where v has too few digits for the gradient v / x
 
 
@@ -86,7 +108,7 @@ def lift_backward(x, eps, p):
 
 
 def terms(acc, m, n, eps, p):
-    return (root(acc[0] / n, p) / acc[0],)  # y^(1 - p) / n = y / sum a^p
+    return (lowered(acc[0] / n, p) / acc[0],)  # y^(1 - p) / n = y / sum a^p
 
 
 def spread(x, e, sums, m, eps, p):

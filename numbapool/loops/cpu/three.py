@@ -19,7 +19,8 @@ from .rows import *  # noqa: F403
 MARGIN = 16  # cells
 BAND = 4  # rows of windows
 # the loops over cells: called, with rows that the compiler is told not to overlap
-CALLED = ("lift_cells", "lift_pairs", "join_run", "join_input", "join_pairs", "take_input", "take_pairs", "finish_cells", "terms_cells", "spread_run", "give_cells", "give_pairs")
+CALLED = ("lift_cells", "lift_pairs", "join_run", "join_input", "join_pairs", "take_input", "take_pairs", "finish_cells", "terms_cells",
+          "spread_run", "give_cells", "give_pairs")
 
 
 def odd_at(f):
