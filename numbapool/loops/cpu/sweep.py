@@ -240,10 +240,14 @@ def parameters_of(f, a, n, g, each, positions, par):
 
 def shares(f, chunk, each, number):
     """The divisors of a chunk's windows, as far as the last axis makes them."""
-    table = f[W_SHARE] + f[chunk + C_OUT]
-    for i in range(f[chunk + C_LANES]):
-        for l in range(each):
-            number[i * each + l] = real(f[table + i])
+    table = shift(f, f[W_SHARE] + f[chunk + C_OUT])
+    if each == 1:
+        for i in range(f[chunk + C_LANES]):
+            number[i] = real(table[i])
+    else:
+        for i in range(f[chunk + C_LANES]):
+            for l in range(each):
+                number[i * each + l] = real(table[i])
 
 
 def finish_cells(y, u, at, n, share, number, par, q):
