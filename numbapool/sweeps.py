@@ -133,23 +133,33 @@ def repeats(cover: np.ndarray, size: int) -> np.ndarray:
 
 
 def pieces(first: np.ndarray, count: np.ndarray, stride: int) -> tuple[np.ndarray, int, int] | None:
-    """Runs of neighbours as disjoint pieces of 1, 2, 4 and 8: (places, pieces a run, lengths that occur), or None for longer or empty runs.
+    """Runs of neighbours as disjoint pieces of 1, 2, 4 and 8: (places, pieces a run, lengths that occur), or None for longer runs.
 
     The place of a piece is level * stride + its first element; level is the logarithm of its length, or, for none, one more than there are.
     """
     most = int(count.max(initial=1))
-    if most > 15 or count.min(initial=1) < 1:
+    if most > 15:
         return None
     levels = most.bit_length()
-    terms = max(int(c).bit_count() for c in np.unique(count))
-    places = np.empty((first.size, terms), np.int64)
-    for i, (at_, c) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
-        k = 0
-        for level in range(levels):
-            if c >> level & 1:
-                places[i, k], at_, k = level * stride + at_, at_ + (1 << level), k + 1
-        places[i, k:] = levels * stride + int(first[i])
+    terms = max((int(c).bit_count() for c in np.unique(count) if c), default=1)
+    places = np.repeat((levels * stride + first)[:, None], terms, 1)
+    begin, done = first.copy(), np.zeros(first.size, np.int64)
+    for level in range(levels):
+        run = np.flatnonzero(count >> level & 1)
+        places[run, done[run]] = level * stride + begin[run]
+        begin[run] += 1 << level
+        done[run] += 1
     return places, terms, levels
+
+
+def runs_over(cover: np.ndarray, size: int, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of the outputs that cover an input, and how many they are; where none does, the first of its slice."""
+    starts = cover[:size + 1]
+    first, count = cover[np.minimum(starts[:-1], cover.size - 1)], np.diff(starts)
+    for part in parts:
+        inputs = slice(part[at.C_FROM], part[at.C_TO])
+        first[inputs] = np.where(count[inputs] > 0, first[inputs], part[at.C_OUT])
+    return first, count
 
 
 def power_of_two(n: int) -> int:
@@ -291,10 +301,10 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     head[at.CHUNKS], head[at.SLICES] = len(forward), len(parts)
     if axes[2].grid is None and not channel_lanes and axes[2].step == 1:
         _place_pieces(buffer, at.PIECES, axes[2].first, axes[2].count)
-        if backward:
-            starts = cover[2][:dims[4] + 1] - (dims[4] + 1)
-            listed = np.append(cover[2][dims[4] + 1:], 0)
-            _place_pieces(buffer, at.SHARES, listed[starts[:-1]], np.diff(starts))
+    if backward:
+        head[at.W_SPREAD], head[at.W_LEAD] = columns(axes[2], positions, channel_lanes, parts)
+        if head[at.W_SPREAD] == 0 and not channel_lanes and axes[2].step == 1:
+            _place_pieces(buffer, at.SHARES, *runs_over(cover[2], dims[4], parts))
     if axes[2].grid and axes[2].count.size > 1:
         head[at.W_STRIDE], head[at.W_TAPS] = axes[2].grid[1:]
     buffer.place(at.W_COUNT, axes[2].count)
@@ -304,7 +314,6 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     head[at.ROW_CELLS], head[at.RING_D], head[at.RING_H] = cells, rows[0] - 1, rows[1] - 1
     work = _memory(head, at.TAGS_AT, prod(rows), lifts * cells * itemsize, 0)
     if backward:
-        head[at.W_SPREAD], head[at.W_LEAD] = columns(axes[2], positions, channel_lanes, parts)
         across = -(-int(parts[:, at.C_LANES].max()) * width // 16) * 16
         kept = held(cover, dims, tuple(a.count.size for a in axes), terms * across * itemsize)
         if prod(kept) * terms * across * itemsize > HELD:
