@@ -1,0 +1,82 @@
+"""Ahead of time: a stamped kernel becomes object code for a list of processors, without Python in it.
+
+This is the only file of the build that knows Numba's insides.  A kernel takes five integers and returns nothing; its front end is the just-in-time
+one (numbapool/inlined.py), stopped before LLVM optimises for this machine.  The module is then optimised and emitted for each processor in turn.
+"""
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numba
+from llvmlite import binding as llvm
+from numba import types
+from numba.core.compiler_machinery import register_pass
+
+from numbapool import inlined
+from numbapool.stamp import OPTIONS
+
+TESTED = (0, 61), (0, 69)  # the first Numba that serves, and the first that nobody has tried
+SIGNATURE = types.void(*[types.int64] * 5)
+
+
+def check_version() -> None:
+    """Refuse a Numba whose insides may be others."""
+    found = tuple(map(int, re.findall(r"\d+", numba.__version__)[:2]))
+    if not TESTED[0] <= found < TESTED[1]:
+        first, end = (".".join(map(str, v)) for v in TESTED)
+        raise RuntimeError(f"the C library is built with Numba from {first} on and below {end}, but {numba.__version__} is installed: "
+                           "install one of these, or see whether capi/ahead.py still fits")
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(inlined._LoweringKernel):
+    """A kernel's lowering, which leaves LLVM's module as it comes and makes no machine code."""
+
+    _name = "numbapool_lowering_ahead_of_time"
+    runs = False
+
+    @staticmethod
+    def optimise(library: Any) -> None:
+        """Not here: for each processor anew."""
+
+
+class _Ahead(inlined.Inlined):
+    """The pipeline."""
+
+    lowering = _Lowering
+
+
+def front(kernel: Any) -> tuple[bytes, str]:
+    """LLVM's bitcode of a stamped kernel, not optimised, and the name of its function: int32 f(void **, void **, int64 x 5)."""
+    dispatcher = numba.njit(**OPTIONS, pipeline_class=_Ahead, no_cfunc_wrapper=True)(kernel.py_func)
+    dispatcher.compile(SIGNATURE)
+    compiled = dispatcher.overloads[SIGNATURE.args]
+    return compiled.library._final_module.as_bitcode(), compiled.fndesc.llvm_func_name
+
+
+class Processor:
+    """One that code is emitted for."""
+
+    def __init__(self, cpu: str, triple: str) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="small")
+
+    def emit(self, bitcode: bytes, function: str, name: str) -> bytes:
+        """An object file in which `function` is called `name`, hidden outside of the library, and nothing else can be seen.
+
+        The passes are those of the just-in-time kernels, so that results are the same, bit for bit, on the same processor.
+        """
+        module = llvm.parse_bitcode(bitcode)
+        for value in (*module.functions, *module.global_variables):
+            if not value.is_declaration and value.name != function:
+                value.linkage = llvm.Linkage.internal
+        kernel = module.get_function(function)
+        kernel.linkage, kernel.visibility, kernel.name = llvm.Linkage.external, "hidden", name
+        options = llvm.create_pipeline_tuning_options(3)
+        options.loop_vectorization = options.slp_vectorization = True
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(self.machine, options)
+        builder.getModulePassManager().run(module, builder)
+        return self.machine.emit_object(module)

@@ -1,0 +1,207 @@
+"""Builds the C library: `python -m capi.build` makes build/capi with include/, lib/ and the generated sources in src/.
+
+Every kernel is compiled by Numba, once for each kind of processor, on all cores; then the C compiler ($CC, else cc) makes the rest and links. What is
+unchanged since the last build is not compiled again.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from numbapool.stamp import digest_of
+
+from . import ahead, functions, header, kernels, layout, package, tables
+
+HERE = Path(__file__).parent
+DEFAULT = HERE.parent / "build" / "capi"
+ABI = 1  # of the shared library's name: counts up where a program that was linked before would break
+PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
+FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
+HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
+
+
+def cc() -> list[str]:
+    """The C compiler."""
+    return os.environ.get("CC", "cc").split()
+
+
+def run(*command: str | Path) -> None:
+    """A command of the toolchain; what it says is shown where it fails."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command[:8]))} ...\n{done.stdout}{done.stderr}")
+
+
+# ---------------------------------------------------------------- kernels
+
+def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[int]:
+    """The processors that a kernel is compiled for: the oldest one has the general kernels alone."""
+    return [i for i, p in enumerate(processors) if entry.plain or p != "x86-64"]
+
+
+def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:
+    """Compile kernels of one formula and dtype, which share their front end; returns the files by functions' names."""
+    ahead.check_version()
+    machines = [ahead.Processor(p, triple()) for p in processors]
+    made, entries = {}, {e.name: e for e in kernels.entries()}
+    for name in names:
+        entry = entries[name]
+        kernel = entry.make()
+        digest = digest_of([ahead.__file__, kernel.py_func.__code__.co_filename], kernel.py_func.__name__)
+        files = {f"{name}_{i}": folder / f"{name}-{digest}-{processors[i]}.o" for i in wanted(entry, processors)}
+        if not all(f.exists() for f in files.values()):
+            bitcode, function = ahead.front(kernel)
+            for (symbol, file), i in zip(files.items(), wanted(entry, processors), strict=True):
+                file.with_suffix(".part").write_bytes(machines[i].emit(bitcode, function, symbol))
+                file.with_suffix(".part").replace(file)
+        made |= {symbol: str(file) for symbol, file in files.items()}
+    return made
+
+
+def triple() -> str:
+    """This machine's kind, as LLVM names it."""
+    from llvmlite import binding
+    return binding.get_process_triple()
+
+
+def compile_kernels(entries: Sequence[kernels.Entry], processors: Sequence[str], folder: Path, jobs: int) -> dict[str, str]:
+    """All kernels; the largest groups first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for e in entries:
+        groups[e.formula, e.dtype].append(e.name)
+    made: dict[str, str] = {}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        waiting = [pool.submit(compile_group, g, processors, folder) for g in sorted(groups.values(), key=len, reverse=True)]
+        for i, done in enumerate(waiting):
+            made |= done.result()
+            print(f"\r{len(made)} objects of kernels ({i + 1} of {len(waiting)} groups)", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return made
+
+
+def merge_kernels(made: dict[str, str], processors: Sequence[str], folder: Path) -> list[Path]:
+    """One object a processor, of which only the kernels' names are left."""
+    merged = []
+    for i, processor in enumerate(processors):
+        files = [f for symbol, f in made.items() if symbol.endswith(f"_{i}")]
+        if not files:
+            continue
+        target = folder / f"kernels-{processor}.o"
+        (folder / "list").write_text("\n".join(files))
+        run("ld", "-r", "-o", target, f"@{folder / 'list'}")
+        run("objcopy", "--discard-all", "--wildcard", "--strip-symbol=.const.*", *(f"--redefine-sym={s}=numbapool{s}" for s in HALF), target)
+        merged.append(target)
+    return merged
+
+
+# ---------------------------------------------------------------- C
+
+def write(file: Path, text: str) -> None:
+    """Write a file, unless it says that already."""
+    if not file.exists() or file.read_text() != text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def write_sources(entries: Sequence[kernels.Entry], processors: Sequence[str], there: set[str], prefix: Path) -> None:
+    """The generated sources."""
+    write(prefix / "include" / "numbapool.h", header.text())
+    for name, text in {"layout.h": layout.header(), "kernels.h": tables.header(processors), "functions.c": functions.source(),
+                       "kernels.c": tables.source(entries, processors, there)}.items():
+        write(prefix / "src" / name, text)
+
+
+def c_sources(prefix: Path) -> list[Path]:
+    """Every C file of the library."""
+    return [*sorted((HERE / "src").glob("*.c")), prefix / "src" / "functions.c", prefix / "src" / "kernels.c"]
+
+
+def c_flags(prefix: Path) -> list[str]:
+    """Where headers are, and what the sources want to be told."""
+    return [f"-I{HERE / 'src'}", f"-I{prefix / 'src'}", f"-I{prefix / 'include'}", f'-DNUMBAPOOL_VERSION_TEXT="{header.version()}"']
+
+
+def compile_c(prefix: Path, folder: Path) -> list[Path]:
+    """The objects of the C sources."""
+    objects = []
+    for source in c_sources(prefix):
+        objects.append(folder / f"{source.stem}.o")
+        run(*cc(), *FLAGS, *c_flags(prefix), "-c", source, "-o", objects[-1])
+    return objects
+
+
+def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
+    """The shared and the static library, and one of the kernels alone, which sanitised builds of the sources use."""
+    lib = prefix / "lib"
+    lib.mkdir(parents=True, exist_ok=True)
+    shared = lib / f"libnumbapool.so.{ABI}"
+    run(*cc(), "-shared", "-pthread", f"-Wl,-soname,{shared.name}", "-Wl,--no-undefined", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-o", shared,
+        *objects, *merged, "-lm")
+    plain = lib / "libnumbapool.so"
+    plain.unlink(missing_ok=True)
+    plain.symlink_to(shared.name)
+    for name, parts in (("libnumbapool.a", [*objects, *merged]), ("libnumbapool_kernels.a", merged)):
+        (lib / name).unlink(missing_ok=True)
+        run("ar", "rcs", lib / name, *parts)
+
+
+# ---------------------------------------------------------------- all
+
+def build(prefix: Path = DEFAULT, only: str = "", processors: Sequence[str] = PROCESSORS, jobs: int = os.cpu_count() or 1) -> Path:
+    """Build into `prefix`; only: a pattern of kernels' names, for a library of a few; returns prefix."""
+    ahead.check_version()
+    begun, folder = time.perf_counter(), prefix / "objects"
+    entries = [e for e in kernels.entries() if re.search(only, e.name)]
+    made = compile_kernels(entries, processors, folder, jobs)
+    write_sources(entries, processors, set(made), prefix)
+    link(compile_c(prefix, folder), merge_kernels(made, processors, folder), prefix)
+    package.write(prefix)
+    size = (prefix / "lib" / f"libnumbapool.so.{ABI}").stat().st_size
+    print(f"{prefix}: {len(entries)} kernels, {size / 1e6:.1f} MB, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    return prefix
+
+
+def install(built: Path, prefix: Path) -> None:
+    """Copy what users need to a prefix such as /usr/local."""
+    for folder in ("include", "lib"):
+        shutil.copytree(built / folder, prefix / folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*_kernels.a"))
+
+
+def this_processor() -> str:
+    """The best of PROCESSORS that this machine is."""
+    if len(PROCESSORS) == 1:
+        return PROCESSORS[0]
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    has = {level: all(re.search(rf"\b{f}\b", flags) for f in names) for level, names in
+           {"x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": ("avx2", "bmi2", "fma", "f16c")}.items()}
+    return next((level for level, there in has.items() if there), "x86-64")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m capi.build", description=__doc__)
+    parser.add_argument("--out", type=Path, default=DEFAULT, help="where to build (default: build/capi)")
+    parser.add_argument("--prefix", type=Path, help="where to install headers and libraries afterwards, as /usr/local")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="kernels whose names match, instead of all")
+    parser.add_argument("--native", action="store_true", help="for this machine's kind of processor alone")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile")
+    arguments = parser.parse_args()
+    build(arguments.out.absolute(), arguments.only, (this_processor(),) if arguments.native else PROCESSORS, arguments.jobs)
+    if arguments.prefix:
+        install(arguments.out.absolute(), arguments.prefix)
+
+
+if __name__ == "__main__":
+    main()

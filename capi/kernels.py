@@ -1,0 +1,227 @@
+"""Which kernels the C library holds, and the tables through which C finds them.
+
+Python compiles a kernel for what a call needs; a library cannot, and all that Python could ask for would be 100 MB.  So the general kernels of every
+pooling are there for every dtype, and the fast ones where they pay.  C looks for the fast one first and takes the general one where there is none:
+`selection` decides about size and speed, never about results.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from numbapool import kernels, publish
+from numbapool.numeric import DTYPES, FLOATS, HALVES, INTEGERS
+
+from . import functions
+
+SAME = {  # poolings whose kernels are those of another one, with what its further numbers then are
+    "swap": ("soft", (1.0,)), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
+}
+VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
+LOOPS = (
+    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS",  # of folds, and of choices without places
+    "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN",  # of choices with their places
+    "PLACES_QUAD_CHANNELS",  # of draws
+    "FEW_SHORT", "SHORT_ONES", "LONG_ONES", "FEW_SHORT_LEARNING", "SHORT_ONES_LEARNING", "LONG_ONES_LEARNING",  # by rank: few elements, short windows
+    "QUAD_LEARNING", "QUAD_CHANNELS_LEARNING",
+    "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kernel: C's key for it, and what makes it.  plain: whether it is wanted for the oldest processors, too."""
+
+    formula: str
+    backward: bool
+    dtype: str
+    loop: str
+    make: Callable[[], Any]
+    plain: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its function, but for the processor's."""
+        return f"numbapool_{self.formula}_{'backward' if self.backward else 'forward'}_{self.dtype}_{self.loop}".lower()
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula as kernels see it: a pooling's module with options in place.  value: the parameter and its value that ask for it."""
+
+    name: str
+    module: Any
+    numbers: int = 0
+    arrays: int = 0
+    forward: tuple = ()
+    backward: tuple = ()
+    parameter: str = ""
+    value: float | str = field(default="")
+    only_backward: bool = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether its backward pass makes the gradient of a parameter, which only general kernels and sweeps do."""
+        return hasattr(self.module, "param_slope")
+
+    @property
+    def plain_sum(self) -> bool:
+        """Whether gradients need nothing of the elements."""
+        return not getattr(self.module, "recompute", True)
+
+
+def module(pooling: str) -> Any:
+    """The file of a pooling."""
+    return publish.operations(pooling)[0].formula
+
+
+def fold_name(pooling: str) -> str:
+    """What a pooling's fold is called: that of a draw takes its place outside of training."""
+    return pooling if module(pooling).family == "fold" else f"{pooling}_inference"
+
+
+def folds(pooling: str) -> bool:
+    """Whether a pooling has a fold."""
+    return "fold" in (module(pooling).family, getattr(module(pooling), "inference", ""))
+
+
+def formulas(pooling: str) -> list[Formula]:
+    """The formulas of a fold: the general one, then those that options and certain values ask for."""
+    formula = module(pooling)
+    parameters = getattr(formula, "parameters", ())
+    numbers = sum(p.kind in ("number", "positive") for p in parameters)
+    arrays = sum(p.kind == "array" for p in parameters)
+    found = [Formula(fold_name(pooling), formula, numbers, arrays)]
+    for p in parameters:
+        for choice, functions_in_place in p.choices.items():
+            if functions_in_place:
+                found.append(Formula(f"{pooling}_{choice}", formula, numbers, arrays, (), tuple(sorted(functions_in_place.items())), p.name, choice, True))
+    name, values = VALUES.get(pooling, ("", ()))
+    for value in values:
+        options = tuple(sorted(formula.variant({name: value}).items()))
+        found.append(Formula(f"{pooling}_{name}_{value:g}".replace(".", "_"), formula, numbers, arrays, options, options, name, value))
+    return found
+
+
+def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
+    """The kernels of a fold."""
+    kind = f.numbers, f.arrays
+    for dtype in dtypes:
+        for backward in ((True,) if f.only_backward else (False, True)):
+            options = f.backward if backward else f.forward
+            arguments = (f.module, backward, dtype, *kind, options)
+
+            def entry(loop: str, make: Callable[..., Any], *more: Any, plain: bool = False, arguments: tuple = arguments) -> Entry:
+                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain)
+
+            yield entry("GENERAL", kernels.fold_kernel, plain=True)
+            yield entry("SWEEP", kernels.sweep_kernel)
+            if f.plain_sum and not backward and dtype not in HALVES:
+                yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
+            if dtype in HALVES or (backward and f.learns):
+                continue
+            yield entry("QUAD", kernels.direct_kernel, "quad", False)
+            yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
+            yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
+            if f.plain_sum and not backward:
+                yield entry("NINE_CHANNELS", kernels.direct_kernel, "nine", True)
+
+
+def select(pooling: str) -> Iterator[Entry]:
+    """The kernels of a choice."""
+    formula = module(pooling)
+    for dtype in DTYPES:
+        fast = dtype not in INTEGERS
+
+        def entry(loop: str, make: Callable[..., Any], *arguments: Any, backward: bool = False, plain: bool = False, dtype: str = dtype) -> Entry:
+            return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain)
+
+        def direct(loop: str, shape: str, channel: bool, entry: Callable[..., Entry] = entry, dtype: str = dtype) -> Entry:
+            return entry(loop, kernels.direct_kernel, formula, False, dtype, 0, 0, (), shape, channel)
+
+        yield entry("PLACES", kernels.select_kernel, formula, dtype, True, False, plain=True)
+        yield entry("PLACES_WIDE", kernels.select_kernel, formula, dtype, True, True, plain=True)
+        yield entry("GENERAL", kernels.select_kernel, formula, dtype, False, False, plain=True)
+        yield entry("SWEEP", kernels.choose_kernel, formula, dtype, False)
+        if fast:
+            yield from (entry(f"PLACES_{s.upper()}", kernels.select_kernel, formula, dtype, True, False, s) for s in ("quad", "nine", "short"))
+            yield entry("PLACES", kernels.select_backward_kernel, formula, dtype, False, backward=True, plain=True)
+            yield entry("PLACES_WIDE", kernels.select_backward_kernel, formula, dtype, True, backward=True, plain=True)
+            yield entry("PLACES_OWN", kernels.select_backward_kernel, formula, dtype, False, "own", backward=True)
+        if dtype in ("float32", "float64", "uint8"):
+            yield direct("QUAD", "quad", False)
+            yield direct("QUAD_CHANNELS", "quad", True)
+        if dtype in ("float32", "float64"):
+            yield entry("SWEEP_STRAIGHT", kernels.choose_kernel, formula, dtype, True)
+            yield direct("THREE_ROWS", "three", False)
+            yield direct("NINE_CHANNELS", "nine", True)
+            yield from (entry(f"PLACES_{s.upper()}", kernels.select_backward_kernel, formula, dtype, False, s, backward=True)
+                        for s in ("quad", "nine", "short"))
+
+
+def draw(pooling: str) -> Iterator[Entry]:
+    """The kernels of a draw."""
+    formula = module(pooling)
+    for dtype in FLOATS:
+        for loop, backward, indexed in (("GENERAL", False, False), ("PLACES", False, True), ("PLACES", True, False)):
+            def entry(name: str, *kind: bool, plain: bool = False, backward: bool = backward, indexed: bool = indexed, dtype: str = dtype) -> Entry:
+                return Entry(pooling, backward, dtype, name, lambda: kernels.draw_kernel(formula, backward, dtype, indexed, *kind), plain)
+
+            yield entry(loop, False, False, False, plain=True)
+            yield entry(f"{loop}_WIDE", True, False, False, plain=True)
+            if dtype not in HALVES:
+                quad = "QUAD" if loop == "GENERAL" else "PLACES_QUAD"
+                yield entry(quad, False, True, False)
+                yield entry(f"{quad}_CHANNELS", False, True, True)
+
+
+def order(pooling: str) -> Iterator[Entry]:
+    """The kernels of a pooling by rank."""
+    for dtype in FLOATS:
+        for backward, learns in ((False, False), (True, False), (True, True)):
+            end = "_LEARNING" if learns else ""
+
+            def entry(loop: str, make: Callable[..., Any], *kind: bool, plain: bool = False, backward: bool = backward, end: str = end,
+                      dtype: str = dtype) -> Entry:
+                return Entry(pooling, backward, dtype, loop + end, lambda: make(backward, dtype, *kind), plain)
+
+            for loop, few, short in (("FEW_SHORT", True, True), ("SHORT_ONES", False, True), ("LONG_ONES", False, False)):
+                yield entry(loop, kernels.order_kernel, few, short, learns, plain=True)
+            if dtype not in HALVES:
+                yield entry("QUAD", kernels.order_quad_kernel, False, learns)
+                yield entry("QUAD_CHANNELS", kernels.order_quad_kernel, True, learns)
+
+
+def indexed() -> Iterator[Entry]:
+    """The kernels that follow indices, of no formula."""
+    for dtype in DTYPES:
+        if dtype in FLOATS:
+            yield Entry("index", True, dtype, "SCATTER_ADD", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "add"), True)
+        yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True)
+        yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True)
+
+
+def own() -> list[str]:
+    """The poolings that have kernels of their own."""
+    return [p for p in functions.poolings() if p not in SAME]
+
+
+def entries() -> list[Entry]:
+    """Every kernel of a full library."""
+    found: list[Entry] = list(indexed())
+    for pooling in own():
+        for f in formulas(pooling) if folds(pooling) else ():
+            found += fold(f, FLOATS if not f.parameter or f.only_backward else ("float32", "float64"))
+        found += {"select": select, "draw": draw, "order": order}.get(module(pooling).family, lambda pooling: ())(pooling)
+    return found
+
+
+def formula_names() -> list[str]:
+    """Every formula, in the order of C's numbers for them."""
+    found = ["index"]
+    for pooling in own():
+        if module(pooling).family != "fold":
+            found.append(pooling)
+        found += [f.name for f in formulas(pooling)] if folds(pooling) else []
+    return found

@@ -1,0 +1,95 @@
+/* Plans of selecting loops (numbapool/loops/cpu/select.py): chunks of columns, and the parts that windows are made of. */
+#include "plans.h"
+
+/* The chunks of a row of windows; where one has more positions than fit, one a window. */
+static table chunks_of(context *c, const axis *a, int64_t size, int64_t positions)
+{
+    table found;
+    return chunks(c, a, size, positions, &found) ? found : chunks_of_one(c, a, size);
+}
+
+/* How many channels are lanes: so many that a row of cells holds twice the longest window, but 16 at least. */
+static int64_t width_of(const axis *a, int64_t channels, int64_t width)
+{
+    int64_t span = (largest(a->count, a->outputs) - 1) * a->step + 1;
+    while (width > 16 && CELLS / most(1, least(width, channels)) < 2 * span)
+        width /= 2;
+    return width;
+}
+
+/* W_STRIDE (1 or 2: windows at that distance, side by side; 0: at any places), W_TAPS, W_POWER and W_PARTS. */
+static void place_parts(buffer *b, const axis *a)
+{
+    bool suits = a->regular && (a->stride == 1 || (a->stride == 2 && a->step == 1 && !b->channel_lanes));
+    int64_t power = 1;
+    if (suits) {
+        while (3 * power < (a->stride == 2 ? a->kernel >> 1 : a->kernel))
+            power *= 2;
+    } else {
+        while (2 * power <= smallest(a->count, a->outputs))
+            power *= 2;
+        b->head[AT_W_PARTS] = up(largest(a->count, a->outputs), power);
+    }
+    b->head[AT_W_STRIDE] = suits ? a->stride : 0;
+    b->head[AT_W_TAPS] = a->regular ? a->kernel : 0;
+    b->head[AT_W_POWER] = power;
+}
+
+static bool single(const table *chunks)
+{
+    for (int64_t i = 0; i < chunks->rows; i++)
+        if (chunks->cells[i * AT_CHUNK + AT_C_LANES] == 1)
+            return true;
+    return false;
+}
+
+/* Whether the windows are 2x2 ones side by side, all inside. */
+static bool whole_pairs(const axis *a)
+{
+    return a->stride == 2 && a->kernel == 2 && smallest(a->count, a->outputs) == 2;
+}
+
+/* Which of the loops of short.py suits the windows: QUAD, NINE, SHORT or none. */
+static shape shape_of(const geometry *g, const table *chunks)
+{
+    const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
+    if (differs(g) || !h->regular || !w->regular || largest(d->count, d->outputs) > 1 || h->step > 1 || w->step > 1)
+        return NO_SHAPE;
+    if (most(h->kernel, w->kernel) > 3 || (w->stride > 2 && !g->channel_lanes) || single(chunks))
+        return NO_SHAPE;
+    if (whole_pairs(h) && whole_pairs(w) && g->strides[AT_X][g->channel_lanes ? 1 : 4] == 1)
+        return QUAD;
+    return g->channel_lanes ? NINE : SHORT;
+}
+
+/* How to choose, and the plan of a call; the arguments are those of plan_general. */
+shape plan_choices(context *c, const geometry *given, int64_t width, int gradient, int scratch_planes, int itemsize, bool past_cache, plan *made)
+{
+    static const bool full[OPERANDS] = {[AT_X] = true};
+    geometry seen = *given, *g = &seen;
+    const int64_t *size = given->dims;
+    if (size[0] && size[1] && size[2] && size[3] && size[4] && !differs(g))
+        merged(c, g, full, g->channel_lanes ? CELLS / least(width, size[1]) : CELLS);
+    const axis *d = &g->axes[0], *w = &g->axes[2];
+    buffer b;
+    open_buffer(&b, g, g->channel_lanes ? width_of(w, size[1], width) : 1);
+    int64_t cells = CELLS / most(b.width, 1);
+    table found = chunks_of(c, w, g->dims[4], cells);
+    shape how = shape_of(g, &found);
+    if (how == SHORT)
+        found = chunks_of(c, w, g->dims[4], cells / 2);
+    place(&b, AT_CHUNK_TABLE, found.cells, found.rows * AT_CHUNK);
+    place(&b, AT_W_COUNT, w->count, w->outputs);
+    b.head[AT_CHUNKS] = found.rows;
+    b.head[AT_PAST_CACHE] = past_cache;
+    place_parts(&b, w);
+    int64_t work = 0;
+    if (gradient != NO_GRADIENT) {
+        bool every_plane = d->outputs == g->dims[2] && d->regular && d->origin == 0 && d->stride == 1 && d->kernel == 1;
+        how = how == QUAD && (gradient == CHANNELS_LAST) == g->channel_lanes && every_plane ? OWN : how;
+        work = place_gradient(&b, size, gradient == CHANNELS_LAST, scratch_planes, itemsize);
+    }
+    int64_t rows = size[2] && size[3] && size[4] ? b.planes * d->outputs * g->axes[1].outputs : 0;
+    *made = close_buffer(c, &b, rounded(work, 64), rows, b.planes);
+    return how;
+}

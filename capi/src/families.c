@@ -1,0 +1,797 @@
+/* The families of formulas: which kernels a call runs, and on what.  What families.py, pools/s3.py and pools/max_unpool.py do in Python. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "families.h"
+
+static const int64_t everywhere[5] = {0, 0, 0, 0, 0};
+
+static int64_t address(const void *p) { return (int64_t)(intptr_t)p; }
+
+static void read_from(addresses *a, geometry *g, int slot, const view *v)
+{
+    a->words[slot] = address(v->data);
+    operand(g, slot, v->strides);
+}
+
+/* Sum with an error that grows with the logarithm of n. */
+static double pairwise(const char *memory, bool single, int64_t n)
+{
+    double sum = 0;
+    if (n <= 128) {
+        for (int64_t i = 0; i < n; i++)
+            sum += single ? (double)((const float *)(const void *)memory)[i] : ((const double *)(const void *)memory)[i];
+        return sum;
+    }
+    int64_t half = n / 2;
+    return pairwise(memory, single, half) + pairwise(memory + half * (single ? 4 : 8), single, n - half);
+}
+
+/* ---------------------------------------------------------------- parameters of folds */
+
+/* The array parameter of a call: its values in the kernel's arithmetic, one or one a channel. */
+typedef struct {
+    bool there, per_channel;
+    int64_t n;
+    char *values;
+    double first;
+} array_parameter;
+
+static void store_real(char *memory, bool single, int64_t i, double value)
+{
+    if (single)
+        ((float *)(void *)memory)[i] = (float)value;
+    else
+        ((double *)(void *)memory)[i] = value;
+}
+
+static void check_array_value(call *k, double value)
+{
+    const array_info *info = &k->pooling->array;
+    double there = k->dtype == FLOAT64 ? value : (double)(float)value;
+    if (!isfinite(there))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must be finite in %s, got %g", info->name, k->dtype == FLOAT64 ? "float64" : "float32", value);
+    if (!(there > info->above))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must be above %g, got %g", info->name, info->above, value);
+}
+
+static array_parameter read_array(call *k)
+{
+    const array_info *info = &k->pooling->array;
+    const DLTensor *t = k->r->array;
+    array_parameter a = {.there = info->name != NULL, .n = 1};
+    if (!a.there)
+        return a;
+    if (t) {
+        parameter_tensor(k, t, info->name);
+        a.per_channel = t->ndim == 1;
+        if (t->ndim > 1 || (a.per_channel && t->shape[0] != k->x.dims[1]))
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must have shape () or (%" PRId64 ",)", info->name, k->x.dims[1]);
+        a.n = a.per_channel ? t->shape[0] : 1;
+    }
+    a.values = take(k->c, (size_t)a.n * 8);
+    for (int64_t i = 0; i < a.n; i++) {
+        double value = t ? parameter_value(t, &i) : *(const double *)(const void *)((const char *)&k->p + info->offset);
+        check_array_value(k, value);
+        store_real(a.values, k->dtype != FLOAT64, i, value);
+        if (i == 0)
+            a.first = value;
+    }
+    return a;
+}
+
+/* A number parameter, which must not vanish or overflow in the kernel's arithmetic. */
+static double number_of(call *k, const number_info *info)
+{
+    double value = *(const double *)(const void *)((const char *)&k->p + info->offset), there = k->dtype == FLOAT64 ? value : (double)(float)value;
+    if (!isfinite(value) || (info->positive && !(value > 0)))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must be %sfinite, got %g", info->name, info->positive ? "positive and " : "", value);
+    if (!isfinite(there) || (there == 0) != (value == 0))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must lie in the range of float32, got %g", info->name, value);
+    return value;
+}
+
+static void read_numbers(call *k, double *numbers)
+{
+    for (int i = 0; i < k->pooling->n_numbers; i++)
+        numbers[i] = k->pooling->fixed ? k->pooling->constants[i] : number_of(k, &k->pooling->numbers[i]);
+}
+
+/* The formula that a call's parameters ask for, where this build has its kernels; the general one else. */
+static int formula_of(const call *k, const array_parameter *array)
+{
+    for (int i = 0; i < k->pooling->n_variants; i++) {
+        const variant_info *v = &k->pooling->variants[i];
+        const char *field = (const char *)&k->p + v->offset;
+        double value = v->is_double ? *(const double *)(const void *)field : (double)*(const int32_t *)(const void *)field;
+        if (array->there && v->offset == k->pooling->array.offset) {
+            if (array->n != 1)
+                continue;
+            value = array->first;
+        }
+        if (value == v->value && (k->r->backward || !v->only_backward) && find_kernel(v->formula, k->r->backward, k->dtype, LOOP_GENERAL))
+            return v->formula;
+    }
+    return k->pooling->formula;
+}
+
+/* ---------------------------------------------------------------- fold */
+
+/* The general kernel, over all windows or over those that another one has left. */
+static void fold_general(call *k, int formula, const geometry *g, addresses *a, int planes, const uint8_t *mask)
+{
+    bool backward = k->r->backward;
+    plan made = planned(k, g, backward, planes, false, false, NULL, 0);
+    launch(k, needed_kernel(k, formula, backward, LOOP_GENERAL), &made, backward, a, false, mask, NULL);
+}
+
+/* The kernel of one pass for small windows and its plan, where both are there. */
+static kernel_function fold_small(call *k, int formula, const geometry *g, plan *made)
+{
+    static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
+                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}};
+    const formula_info *info = &formula_infos[formula];
+    bool backward = k->r->backward, plain = k->pooling->plain_sum;
+    geometry cut_one;
+    shape s = g->has[AT_GRAD_PARAM] ? NO_SHAPE : small_of(k, g, backward, plain, &cut_one);
+    if (s != QUAD && s != THREE && !(s == NINE && plain))
+        return NULL;
+    kernel_function f = find_kernel(formula, backward, k->dtype, loops[s][k->lanes]);
+    if (f)
+        *made = small_plan(k, &cut_one, s, backward, info->way[backward].accumulators, info->way[backward].terms);
+    return f;
+}
+
+static kernel_function fold_sweep(call *k, int formula, const geometry *g, plan *made)
+{
+    const formula_info *info = &formula_infos[formula];
+    bool backward = k->r->backward;
+    bool as_rows = k->pooling->plain_sum && !is_half(k->dtype) && straight(g, k->x.strides);
+    if (as_rows && !backward && !find_kernel(formula, backward, k->dtype, LOOP_SWEEP_STRAIGHT))
+        as_rows = false;
+    kernel_function f = find_kernel(formula, backward, k->dtype, as_rows && !backward ? LOOP_SWEEP_STRAIGHT : LOOP_SWEEP);
+    if (!f || !sweep_plan(k, g, info->way[backward].accumulators, info->way[backward].terms, backward, as_rows, made))
+        return NULL;
+    return f;
+}
+
+static void fold_launch(call *k, int formula, const geometry *g, addresses *a, int planes)
+{
+    plan made;
+    uint8_t *left = NULL;
+    kernel_function f = fold_small(k, formula, g, &made);
+    if (!f)
+        f = fold_sweep(k, formula, g, &made);
+    if (!f)
+        fold_general(k, formula, g, a, planes, NULL);
+    else if (launch(k, f, &made, k->r->backward, a, false, NULL, &left))
+        fold_general(k, formula, g, a, planes, left);
+}
+
+static void store_array_gradient(call *k, const array_parameter *array, const char *sums)
+{
+    const DLTensor *t = k->r->grad_array;
+    int64_t channels = k->out_dims[1], plane = product(k->out_dims + 2, 3), item = real_bytes(k->dtype);
+    double total = 0;
+    for (int64_t c = 0; c < channels; c++) {
+        double sum = 0;
+        for (int64_t n = 0; n < k->out_dims[0]; n++)
+            sum += pairwise(sums + (n * channels + c) * plane * item, item == 4, plane);
+        if (array->per_channel)
+            parameter_store(t, &c, sum);
+        total += sum;
+    }
+    if (!array->per_channel)
+        parameter_store(t, NULL, total);
+}
+
+/* Where the contributions to an array parameter's gradient go, one an output: kernels always make them. */
+static char *contributions(call *k, const array_parameter *array, geometry *g, addresses *a)
+{
+    const DLTensor *t = k->r->grad_array;
+    char name[64];
+    snprintf(name, sizeof name, "grad_%s", k->pooling->array.name);
+    if (t) {
+        parameter_tensor(k, t, name);
+        if (t->ndim != array->per_channel || (array->per_channel && t->shape[0] != k->x.dims[1]))
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must have the shape of %s", name, k->pooling->array.name);
+    }
+    int64_t strides[5], bytes = product(k->out_dims, 5) * real_bytes(k->dtype);
+    dense(k->out_dims, false, strides);
+    char *sums = take(k->c, (size_t)bytes);
+    if (!k->dry)
+        memset(sums, 0, (size_t)bytes);
+    a->words[AT_GRAD_PARAM] = address(sums);
+    operand(g, AT_GRAD_PARAM, strides);
+    return sums;
+}
+
+static void fold_operands(call *k, geometry *g, addresses *a, const array_parameter *array, double *numbers)
+{
+    read_from(a, g, AT_X, &k->x);
+    if (k->pooling->elements == 2) {
+        view logit = tensor_view(k, k->r->logit, "logit", k->x.dims, k->dtype);
+        read_from(a, g, AT_LOGIT, &logit);
+    }
+    read_numbers(k, numbers);
+    a->words[AT_NUMBERS] = address(numbers);
+    if (array->there) {
+        int64_t strides[5] = {0, array->per_channel && array->n > 1, 0, 0, 0};
+        a->words[AT_PARAM] = address(array->values);
+        operand(g, AT_PARAM, strides);
+    }
+}
+
+static void fold_backward(call *k, int formula, geometry *g, addresses *a, const array_parameter *array)
+{
+    const request *r = k->r;
+    bool two = k->pooling->elements == 2;
+    view grad = tensor_view(k, r->grad, "grad", k->out_dims, k->dtype), grad_x = gradient_view(k, r->grad_x, "grad_x"), grad_logit = {0};
+    read_from(a, g, AT_Y, &grad);
+    a->words[AT_GRAD_X] = address(grad_x.data);
+    if (two) {
+        grad_logit = gradient_view(k, r->grad_logit, "grad_logit");
+        a->words[AT_GRAD_LOGIT] = address(grad_logit.data);
+    }
+    char *sums = k->pooling->learns ? contributions(k, array, g, a) : NULL;
+    fold_launch(k, formula, g, a, k->pooling->elements);
+    settle_gradient(k, r->grad_x, "grad_x", &grad_x);
+    if (two)
+        settle_gradient(k, r->grad_logit, "grad_logit", &grad_logit);
+    if (sums && r->grad_array && !k->dry)
+        store_array_gradient(k, array, sums);
+}
+
+void run_fold(call *k)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    double numbers[5] = {0};
+    array_parameter array = read_array(k);
+    fold_operands(k, &g, &a, &array, numbers);
+    int formula = formula_of(k, &array);
+    if (k->r->backward) {
+        fold_backward(k, formula, &g, &a, &array);
+        return;
+    }
+    view y = result_view(k, k->r->y, "y", k->out_dims, k->dtype);
+    read_from(&a, &g, AT_Y, &y);
+    fold_launch(k, formula, &g, &a, 1);
+}
+
+/* ---------------------------------------------------------------- select */
+
+/* Whether positions in a plane need more than 32 bits. */
+static bool wide(const call *k) { return product(k->x.dims + 2, 3) >= (int64_t)1 << 31; }
+
+static int places_loop(shape s)
+{
+    return s == QUAD ? LOOP_PLACES_QUAD : s == NINE ? LOOP_PLACES_NINE : s == SHORT ? LOOP_PLACES_SHORT : s == OWN ? LOOP_PLACES_OWN : LOOP_PLACES;
+}
+
+/* A loop that this build may lack, and the general one in its place. */
+static kernel_function places_kernel(call *k, bool backward, shape s)
+{
+    kernel_function f = wide(k) ? NULL : find_kernel(k->pooling->chooses, backward, k->dtype, places_loop(s));
+    return f ? f : needed_kernel(k, k->pooling->chooses, backward, wide(k) ? LOOP_PLACES_WIDE : LOOP_PLACES);
+}
+
+/* The maxima alone, by the loops that keep no places; false where none suits. */
+static bool choose_values(call *k, const geometry *g, addresses *a)
+{
+    static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
+                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}};
+    geometry cut_one;
+    plan made;
+    int formula = k->pooling->chooses;
+    shape s = small_of(k, g, false, true, &cut_one);
+    kernel_function f = s == QUAD || s == THREE || s == NINE ? find_kernel(formula, false, k->dtype, loops[s][k->lanes]) : NULL;
+    if (f) {
+        made = small_plan(k, &cut_one, s, false, 1, 0);
+        launch(k, f, &made, false, a, false, NULL, NULL);
+        return true;
+    }
+    bool as_rows = !is_half(k->dtype) && straight(g, k->x.strides) && find_kernel(formula, false, k->dtype, LOOP_SWEEP_STRAIGHT);
+    f = find_kernel(formula, false, k->dtype, as_rows ? LOOP_SWEEP_STRAIGHT : LOOP_SWEEP);
+    if (!f || !sweep_plan(k, g, 1, 0, false, as_rows, &made))
+        return false;
+    launch(k, f, &made, false, a, false, NULL, NULL);
+    return true;
+}
+
+/* Forward of a choice; index: where the places go, or NULL. */
+static void choose(call *k, const view *y, const view *index)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    plan made;
+    read_from(&a, &g, AT_X, &k->x);
+    read_from(&a, &g, AT_Y, y);
+    if (index)
+        read_from(&a, &g, AT_INDEX, index);
+    else if (choose_values(k, &g, &a))
+        return;
+    if (!index && wide(k)) { /* the loop for wide places also writes them */
+        view places = fresh_view(k, k->out_dims, INT64, false);
+        choose(k, y, &places);
+        return;
+    }
+    shape s = choices_plan(k, &g, false, index != NULL, &made);
+    kernel_function f = index ? places_kernel(k, false, s) : needed_kernel(k, k->pooling->chooses, false, LOOP_GENERAL);
+    launch(k, f, &made, false, &a, false, NULL, NULL);
+}
+
+/* A result that is 0 but where indices put values: of the planes of x. */
+void scatter(call *k, const view *values, const view *index, const view *result, bool add)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    dtype own = k->dtype;
+    k->dtype = values->dtype; /* which the kernel, its scratch and its caches go by */
+    read_from(&a, &g, AT_Y, values);
+    read_from(&a, &g, AT_INDEX, index);
+    a.words[AT_GRAD_X] = address(result->data);
+    plan made = planned(k, &g, true, 1, true, false, NULL, 0);
+    kernel_function f = needed_kernel(k, FORMULA_INDEX, true, add ? LOOP_SCATTER_ADD : LOOP_SCATTER_REPLACE);
+    launch(k, f, &made, true, &a, true, NULL, NULL);
+    k->dtype = own;
+}
+
+/* The gradient with the elements chosen again. */
+static void choose_again(call *k, const view *grad, const view *grad_x)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    plan made;
+    if (k->grad_dtype != k->dtype) { /* of integers, by their places */
+        view y = fresh_view(k, k->out_dims, k->dtype, false), index = fresh_view(k, k->out_dims, INT64, false);
+        choose(k, &y, &index);
+        scatter(k, grad, &index, grad_x, true);
+        return;
+    }
+    read_from(&a, &g, AT_X, &k->x);
+    read_from(&a, &g, AT_Y, grad);
+    a.words[AT_GRAD_X] = address(grad_x->data);
+    shape s = choices_plan(k, &g, true, false, &made);
+    if (s == OWN && !find_kernel(k->pooling->chooses, true, k->dtype, LOOP_PLACES_OWN))
+        s = QUAD;
+    launch(k, places_kernel(k, true, s), &made, true, &a, false, NULL, NULL);
+}
+
+/* The backward pass of choices and draws, by the indices or, without, by `again`. */
+static void backward_by_index(call *k, void (*again)(call *k, const view *grad, const view *grad_x))
+{
+    const request *r = k->r;
+    view grad = tensor_view(k, r->grad, "grad", k->out_dims, k->grad_dtype), grad_x = gradient_view(k, r->grad_x, "grad_x");
+    if (r->indices_in) {
+        view index = tensor_view(k, r->indices_in, "indices", k->out_dims, INT64);
+        scatter(k, &grad, &index, &grad_x, true);
+    } else {
+        again(k, &grad, &grad_x);
+    }
+    settle_gradient(k, r->grad_x, "grad_x", &grad_x);
+}
+
+void run_select(call *k)
+{
+    if (k->r->backward) {
+        backward_by_index(k, choose_again);
+        return;
+    }
+    view y = result_view(k, k->r->y, "y", k->out_dims, k->dtype), index;
+    if (k->r->indices)
+        index = result_view(k, k->r->indices, "indices", k->out_dims, INT64);
+    choose(k, &y, k->r->indices ? &index : NULL);
+}
+
+/* ---------------------------------------------------------------- draw */
+
+/* The samples in the kernel's arithmetic, in a copy, or the seed. */
+static void read_samples(call *k, geometry *g, addresses *a)
+{
+    const DLTensor *t = k->r->samples;
+    if (!t) {
+        a->words[AT_SEED] = k->p.seed & 0x7FFFFFFFFFFFFFFF;
+        return;
+    }
+    parameter_tensor(k, t, "samples");
+    checked_shape(k, t, "samples", k->out_dims);
+    int64_t shape[5] = {0}, n = 1, index[5] = {0};
+    for (int i = 0; i < t->ndim; i++)
+        n *= shape[i] = t->shape[i];
+    char *copy = take(k->c, (size_t)n * (size_t)real_bytes(k->dtype));
+    for (int64_t i = 0; i < n; i++) {
+        double value = parameter_value(t, index);
+        if (!(value >= 0 && value < 1))
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "samples must lie in [0, 1)");
+        store_real(copy, k->dtype != FLOAT64, i, value);
+        for (int j = t->ndim - 1; j >= 0 && ++index[j] == shape[j]; j--)
+            index[j] = 0;
+    }
+    int64_t strides[5];
+    dense(k->out_dims, k->last, strides);
+    a->words[AT_PARAM] = address(copy);
+    operand(g, AT_PARAM, strides);
+}
+
+static bool is_quad(const call *k, const geometry *g, bool gradient)
+{
+    return (!gradient || k->memory_last == k->lanes) && small(g, gradient) == QUAD;
+}
+
+static void draw_launch(call *k, geometry *g, addresses *a, bool backward, bool indexed)
+{
+    bool quad = is_quad(k, g, backward), places = backward || indexed;
+    int loop = places ? k->lanes ? LOOP_PLACES_QUAD_CHANNELS : LOOP_PLACES_QUAD : k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD;
+    kernel_function f = quad && !wide(k) ? find_kernel(k->pooling->chooses, backward, k->dtype, loop) : NULL;
+    if (!f)
+        f = needed_kernel(k, k->pooling->chooses, backward,
+                          places ? wide(k) ? LOOP_PLACES_WIDE : LOOP_PLACES : wide(k) ? LOOP_GENERAL_WIDE : LOOP_GENERAL);
+    plan made = planned(k, g, backward, 1, false, false, NULL, 0);
+    launch(k, f, &made, backward, a, false, NULL, NULL);
+}
+
+static void draw_again(call *k, const view *grad, const view *grad_x)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    read_samples(k, &g, &a);
+    read_from(&a, &g, AT_X, &k->x);
+    read_from(&a, &g, AT_Y, grad);
+    a.words[AT_GRAD_X] = address(grad_x->data);
+    draw_launch(k, &g, &a, true, false);
+}
+
+void run_draw(call *k)
+{
+    if (k->r->backward) {
+        backward_by_index(k, draw_again);
+        return;
+    }
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    read_samples(k, &g, &a);
+    view y = result_view(k, k->r->y, "y", k->out_dims, k->dtype);
+    read_from(&a, &g, AT_X, &k->x);
+    read_from(&a, &g, AT_Y, &y);
+    if (k->r->indices) {
+        view index = result_view(k, k->r->indices, "indices", k->out_dims, INT64);
+        read_from(&a, &g, AT_INDEX, &index);
+    }
+    draw_launch(k, &g, &a, false, k->r->indices != NULL);
+}
+
+/* ---------------------------------------------------------------- order */
+
+/* Weights by rank: the parameter (1 or C rows of logits), and a row of weights for each number of elements that windows have. */
+typedef struct {
+    int64_t rows, range; /* of the parameter */
+    double *logits;
+    int64_t n_counts, *counts, ranks;
+    int64_t *row_of; /* by number of elements */
+    double *weights; /* (rows, n_counts, ranks) */
+} rank_table;
+
+static int by_size(const void *a, const void *b)
+{
+    int64_t p = *(const int64_t *)a, q = *(const int64_t *)b;
+    return p < q ? -1 : p > q;
+}
+
+static int64_t distinct(int64_t *numbers, int64_t n)
+{
+    int64_t found = 0;
+    qsort(numbers, (size_t)n, sizeof *numbers, by_size);
+    for (int64_t i = 0; i < n; i++)
+        if (!found || numbers[i] != numbers[found - 1])
+            numbers[found++] = numbers[i];
+    return found;
+}
+
+/* All products of a window's counts along the axes, ascending. */
+static void window_counts(call *k, rank_table *t)
+{
+    int64_t *found[3], sizes[3], n = 0;
+    for (int i = 0; i < 3; i++) {
+        const axis *a = &k->axes[i];
+        found[i] = memcpy(take_words(k->c, a->outputs), a->count, (size_t)a->outputs * sizeof(int64_t));
+        sizes[i] = distinct(found[i], a->outputs);
+    }
+    t->counts = take_words(k->c, sizes[0] * sizes[1] * sizes[2]);
+    for (int64_t d = 0; d < sizes[0]; d++)
+        for (int64_t h = 0; h < sizes[1]; h++)
+            for (int64_t w = 0; w < sizes[2]; w++)
+                t->counts[n++] = found[0][d] * found[1][h] * found[2][w];
+    t->n_counts = distinct(t->counts, n);
+}
+
+static void read_logits(call *k, rank_table *t)
+{
+    const DLTensor *weight = k->r->weight;
+    if (!weight)
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must not be NULL");
+    parameter_tensor(k, weight, "weight");
+    bool rows = weight->ndim == 2;
+    if (weight->ndim < 1 || weight->ndim > 2 || weight->shape[weight->ndim - 1] < 1 || (rows && weight->shape[0] != k->x.dims[1]))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must have shape (pool_range,) or (%" PRId64 ", pool_range)", k->x.dims[1]);
+    t->rows = rows ? weight->shape[0] : 1;
+    t->range = weight->shape[weight->ndim - 1];
+    t->logits = take(k->c, (size_t)(t->rows * t->range) * sizeof(double));
+    for (int64_t i = 0; i < t->rows * t->range; i++) {
+        int64_t index[2] = {i / t->range, i % t->range};
+        t->logits[i] = parameter_value(weight, rows ? index : index + 1);
+        if (!isfinite(t->logits[i]))
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must be finite");
+    }
+}
+
+/* pools/sort.py's rank_weights: softmax of the first n logits. */
+static void softmax(const double *logits, int64_t n, double *weights)
+{
+    double most = logits[0], sum = 0;
+    for (int64_t i = 1; i < n; i++)
+        most = logits[i] > most ? logits[i] : most;
+    for (int64_t i = 0; i < n; i++)
+        sum += weights[i] = exp(logits[i] - most);
+    for (int64_t i = 0; i < n; i++)
+        weights[i] /= sum;
+}
+
+static int64_t ranks_of(const rank_table *t, int64_t count) { return count < t->range ? count : t->range; }
+
+static rank_table make_ranks(call *k)
+{
+    rank_table t = {0};
+    read_logits(k, &t);
+    window_counts(k, &t);
+    int64_t longest = t.counts[t.n_counts - 1];
+    t.ranks = ranks_of(&t, longest);
+    t.row_of = take_zeros(k->c, longest + 1);
+    size_t size = (size_t)(t.rows * t.n_counts * t.ranks) * sizeof(double);
+    t.weights = memset(take(k->c, size), 0, size);
+    for (int64_t i = 0; i < t.n_counts; i++) {
+        t.row_of[t.counts[i]] = i;
+        for (int64_t r = 0; r < t.rows; r++)
+            softmax(t.logits + r * t.range, ranks_of(&t, t.counts[i]), t.weights + (r * t.n_counts + i) * t.ranks);
+    }
+    return t;
+}
+
+/* The weights as the kernels read them. */
+static const char *real_weights(call *k, const rank_table *t)
+{
+    int64_t n = t->rows * t->n_counts * t->ranks;
+    char *memory = take(k->c, (size_t)n * 8);
+    for (int64_t i = 0; i < n; i++)
+        store_real(memory, k->dtype != FLOAT64, i, t->weights[i]);
+    return memory;
+}
+
+/* pools/sort.py's rank_gradient, from sums[n][c][count][rank] of g times the element of each rank. */
+static void store_weight_gradient(call *k, const rank_table *t, const double *sums)
+{
+    int64_t channels = k->out_dims[1], block = t->n_counts * t->ranks;
+    for (int64_t r = 0; r < t->rows; r++) {
+        double *gradient = take(k->c, (size_t)t->range * sizeof(double)), *total = take(k->c, (size_t)t->ranks * sizeof(double));
+        memset(gradient, 0, (size_t)t->range * sizeof(double));
+        for (int64_t i = 0; i < t->n_counts; i++) {
+            const double *w = t->weights + (r * t->n_counts + i) * t->ranks;
+            double mean = 0;
+            memset(total, 0, (size_t)t->ranks * sizeof(double));
+            for (int64_t n = 0; n < k->out_dims[0]; n++)
+                for (int64_t c = t->rows == 1 ? 0 : r; c < (t->rows == 1 ? channels : r + 1); c++)
+                    for (int64_t j = 0; j < t->ranks; j++)
+                        total[j] += sums[(n * channels + c) * block + i * t->ranks + j];
+            for (int64_t j = 0; j < ranks_of(t, t->counts[i]); j++)
+                mean += w[j] * total[j];
+            for (int64_t j = 0; j < ranks_of(t, t->counts[i]); j++)
+                gradient[j] += w[j] * (total[j] - mean);
+        }
+        for (int64_t j = 0; j < t->range; j++) {
+            int64_t index[2] = {r, j};
+            parameter_store(k->r->grad_weight, k->r->grad_weight->ndim == 2 ? index : index + 1, gradient[j]);
+        }
+    }
+}
+
+static void check_weight_gradient(call *k)
+{
+    const DLTensor *t = k->r->grad_weight, *weight = k->r->weight;
+    parameter_tensor(k, t, "grad_weight");
+    if (t->ndim != weight->ndim || memcmp(t->shape, weight->shape, (size_t)t->ndim * sizeof *t->shape))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "grad_weight must have the shape of weight");
+}
+
+static kernel_function order_kernel(call *k, const geometry *g, bool backward, bool learns, int64_t longest)
+{
+    kernel_function f = NULL;
+    if (is_quad(k, g, backward)) {
+        int loop = learns ? k->lanes ? LOOP_QUAD_CHANNELS_LEARNING : LOOP_QUAD_LEARNING : k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD;
+        f = find_kernel(k->pooling->chooses, backward, k->dtype, loop);
+    }
+    int loop = longest <= MOST_TAPS ? LOOP_FEW_SHORT : longest <= INSERTION ? LOOP_SHORT_ONES : LOOP_LONG_ONES;
+    return f ? f : needed_kernel(k, k->pooling->chooses, backward, learns ? loop + LOOP_FEW_SHORT_LEARNING - LOOP_FEW_SHORT : loop);
+}
+
+static double *order_backward_operands(call *k, const rank_table *t, geometry *g, addresses *a)
+{
+    int64_t block = t->n_counts * t->ranks, n = k->out_dims[0] * k->out_dims[1] * block;
+    bool learns = k->r->grad_weight != NULL;
+    int64_t own[5] = {k->out_dims[1] * block, block, 0, 0, 0};
+    operand(g, AT_GRAD_PARAM, own);
+    double *sums = take(k->c, learns ? (size_t)n * sizeof(double) : 8);
+    if (learns)
+        memset(sums, 0, (size_t)n * sizeof(double));
+    a->words[AT_GRAD_WEIGHTS] = address(sums);
+    return sums;
+}
+
+void run_order(call *k)
+{
+    const request *r = k->r;
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    rank_table t = make_ranks(k);
+    view y = r->backward ? tensor_view(k, r->grad, "grad", k->out_dims, k->dtype) : result_view(k, r->y, "y", k->out_dims, k->dtype), grad_x = {0};
+    bool learns = r->backward && r->grad_weight;
+    double *sums = NULL;
+    if (learns)
+        check_weight_gradient(k);
+    read_from(&a, &g, AT_X, &k->x);
+    read_from(&a, &g, AT_Y, &y);
+    a.words[AT_WEIGHTS] = address(real_weights(k, &t));
+    if (r->backward) {
+        grad_x = gradient_view(k, r->grad_x, "grad_x");
+        a.words[AT_GRAD_X] = address(grad_x.data);
+        sums = order_backward_operands(k, &t, &g, &a);
+    }
+    int64_t longest = t.counts[t.n_counts - 1];
+    extra fields[] = {{AT_RANKS, t.ranks, NULL, 0}, {AT_RANK_ROW, 0, t.row_of, longest + 1},
+                      {AT_RANK_CHANNEL, t.rows == 1 ? 0 : t.n_counts * t.ranks, NULL, 0}};
+    plan made = planned(k, &g, r->backward, 1, false, true, fields, 3);
+    launch(k, order_kernel(k, &g, r->backward, learns, longest), &made, r->backward, &a, false, NULL, NULL);
+    if (r->backward)
+        settle_gradient(k, r->grad_x, "grad_x", &grad_x);
+    if (learns && !k->dry)
+        store_weight_gradient(k, &t, sums);
+}
+
+/* ---------------------------------------------------------------- unpool */
+
+/* Outputs without windows: for loops that follow indices. */
+static void fake_axes(call *k)
+{
+    for (int i = 0; i < 3; i++) {
+        int64_t n = k->out_dims[2 + i];
+        axis *a = &k->axes[i];
+        memset(a, 0, sizeof *a);
+        a->outputs = n;
+        a->step = 1;
+        a->first = take_zeros(k->c, n);
+        a->count = take_words(k->c, n);
+        for (int64_t o = 0; o < n; o++)
+            a->count[o] = 1;
+        a->share = a->count;
+    }
+}
+
+static void unpool_forward(call *k, const view *values)
+{
+    view index = tensor_view(k, k->r->indices_in, "indices", k->out_dims, INT64);
+    view y = result_view(k, k->r->y, "y", k->x.dims, k->dtype);
+    int64_t strides[5];
+    bool lies_well = true;
+    dense(k->x.dims, k->memory_last, strides);
+    for (int i = 0; i < 5; i++)
+        lies_well &= k->x.dims[i] == 1 || y.strides[i] == strides[i];
+    view made = lies_well ? y : fresh_view(k, k->x.dims, k->dtype, k->memory_last);
+    scatter(k, values, &index, &made, false);
+    if (!lies_well && !k->dry)
+        copy_view(&made, &y);
+}
+
+static void unpool_backward(call *k)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    view grad = tensor_view(k, k->r->grad, "grad", k->x.dims, k->dtype);
+    view grad_x = result_view(k, k->r->grad_x, "grad_x", k->out_dims, k->dtype);
+    view index = tensor_view(k, k->r->indices_in, "indices", k->out_dims, INT64);
+    read_from(&a, &g, AT_X, &grad);
+    read_from(&a, &g, AT_Y, &grad_x);
+    read_from(&a, &g, AT_INDEX, &index);
+    plan made = planned(k, &g, false, 1, false, false, NULL, 0);
+    launch(k, needed_kernel(k, FORMULA_INDEX, false, LOOP_GATHER), &made, false, &a, true, NULL, NULL);
+}
+
+/* y has the plane that the indices point into, x the outputs' shape: a call with the roles exchanged. */
+void run_unpool(call *k)
+{
+    view values = k->x;
+    fake_axes(k);
+    unpooled_size(k, k->x.dims + 2);
+    k->lanes = k->memory_last; /* of single elements x says nothing of y's planes */
+    if (k->r->backward)
+        unpool_backward(k);
+    else
+        unpool_forward(k, &values);
+}
+
+/* ---------------------------------------------------------------- S3 outside of training */
+
+/* A view as a tensor with the axes of x. */
+static DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides)
+{
+    static const DLDataType types[] = {{kDLFloat, 16, 1}, {kDLBfloat, 16, 1}, {kDLFloat, 32, 1}, {kDLFloat, 64, 1}, {kDLInt, 8, 1},
+                                       {kDLInt, 16, 1},   {kDLInt, 32, 1},    {kDLInt, 64, 1}};
+    int n = 0;
+    int order[5], axes = 0;
+    if (k->batched)
+        order[axes++] = 0;
+    if (!k->last)
+        order[axes++] = 1;
+    for (int i = 5 - k->ndim; i < 5; i++)
+        order[axes++] = i;
+    if (k->last)
+        order[axes++] = 1;
+    for (; n < axes; n++) {
+        shape[n] = v->dims[order[n]];
+        strides[n] = v->strides[order[n]];
+    }
+    return (DLTensor){v->data, {kDLCPU, 0}, n, types[v->dtype], shape, strides, 0};
+}
+
+/* The params of the maxima, and of their average, which is padded to as many outputs as size / kernel. */
+static void s3_params(const call *k, numbapool_params *maxima, numbapool_params *average)
+{
+    *maxima = k->p;
+    maxima->padding_mode = NUMBAPOOL_EXPLICIT;
+    maxima->form = NUMBAPOOL_SLIDING;
+    maxima->ceil_mode = maxima->count_include_pad = 0;
+    maxima->divisor_override = 0;
+    *average = *maxima;
+    for (int i = 0; i < k->ndim; i++) {
+        int64_t kernel = k->p.kernel_size[i], size = k->x.dims[5 - k->ndim + i], before = kernel > 1 ? kernel / 2 : 0;
+        int64_t after = (size / kernel - 1) * kernel + kernel - before - (size - kernel + 1);
+        maxima->stride[i] = maxima->dilation[i] = average->dilation[i] = 1;
+        maxima->padding[i] = maxima->padding_after[i] = 0;
+        average->stride[i] = kernel;
+        average->padding[i] = before;
+        average->padding_after[i] = after > 0 ? after : 0;
+    }
+}
+
+/* Max pooling of stride 1, and its average with the window and stride; backward through both. */
+void run_s3_inference(call *k)
+{
+    const request *r = k->r;
+    numbapool_params maxima, average;
+    int64_t dims[5], shape[5], strides[5], more_shape[5], more_strides[5], last_shape[5], last_strides[5];
+    if (!is_float(k->dtype))
+        fail(k->c, NUMBAPOOL_TYPE_ERROR, "x must be float16, bfloat16, float32 or float64 with training = 0");
+    s3_params(k, &maxima, &average);
+    memcpy(dims, k->x.dims, sizeof dims);
+    for (int i = 0; i < k->ndim; i++)
+        dims[5 - k->ndim + i] -= k->p.kernel_size[i] - 1;
+    view y = fresh_view(k, dims, k->dtype, k->memory_last), index = {0}, through = {0};
+    DLTensor y_tensor = tensor_of(k, &y, shape, strides), index_tensor = {0}, through_tensor;
+    if (r->backward) {
+        index = fresh_view(k, dims, INT64, k->memory_last);
+        through = fresh_view(k, dims, k->dtype, k->memory_last);
+        index_tensor = tensor_of(k, &index, more_shape, more_strides);
+    }
+    in_context(k->c, &(request){.pooling = POOLING_MAX, .where = r->where, .x = r->x, .y = &y_tensor, .indices = r->backward ? &index_tensor : NULL,
+                                .params = &maxima}, k->dry);
+    if (!r->backward) {
+        in_context(k->c, &(request){.pooling = POOLING_AVG, .where = r->where, .x = &y_tensor, .y = r->y, .params = &average}, k->dry);
+        return;
+    }
+    through_tensor = tensor_of(k, &through, last_shape, last_strides);
+    in_context(k->c, &(request){.pooling = POOLING_AVG, .backward = true, .where = r->where, .grad = r->grad, .x = &y_tensor,
+                                .grad_x = &through_tensor, .params = &average}, k->dry);
+    in_context(k->c, &(request){.pooling = POOLING_MAX, .backward = true, .where = r->where, .grad = &through_tensor, .x = r->x,
+                                .indices_in = &index_tensor, .grad_x = r->grad_x, .params = &maxima}, k->dry);
+}

@@ -1,0 +1,169 @@
+/* What a call is asked for, what poolings are (tables written by capi/tables.py), and the families that run them. */
+#ifndef NUMBAPOOL_FAMILIES_H
+#define NUMBAPOOL_FAMILIES_H
+
+#include "internal.h"
+#include "kernels.h"
+
+/* ---------------------------------------------------------------- tables */
+
+typedef int32_t (*kernel_function)(void **result, void **exception, int64_t plan, int64_t data, int64_t slot, int64_t lo, int64_t hi);
+
+typedef struct {
+    int key;
+    kernel_function on[PROCESSORS]; /* NULL where this build has none */
+} kernel_row;
+
+typedef enum { FAMILY_FOLD, FAMILY_SELECT, FAMILY_DRAW, FAMILY_ORDER, FAMILY_UNPOOL } family;
+typedef enum { REGULAR, FRACTIONAL, FIXED_OR_FRACTIONAL, SAMPLED, UNPOOLED } windows_kind;
+
+/* Numbers of accumulators and of terms, forward and backward. */
+typedef struct {
+    struct {
+        int accumulators, terms;
+    } way[2];
+} formula_info;
+
+typedef struct {
+    const char *name;
+    size_t offset; /* in numbapool_params */
+    bool positive;
+} number_info;
+
+typedef struct {
+    const char *name;
+    size_t offset; /* of the number that stands for it */
+    double above;
+} array_info;
+
+/* A formula that takes the place of the general one where a field has a value. */
+typedef struct {
+    size_t offset;
+    bool is_double; /* else int32_t */
+    double value;
+    int formula;
+    bool only_backward;
+} variant_info;
+
+typedef struct {
+    const char *name;
+    family family;
+    windows_kind windows;
+    int forms; /* bits: sliding, adaptive, global */
+    int64_t kernel_size, stride, padding;
+    bool integers;
+    int formula, chooses; /* of its fold; of its choice, draw or order */
+    int elements, n_numbers, n_variants;
+    bool plain_sum, learns, fixed;
+    number_info numbers[4];
+    double constants[4]; /* in place of numbers, where they are fixed */
+    array_info array;
+    variant_info variants[8];
+} pooling_info;
+
+extern const kernel_row kernel_rows[];
+extern const int kernel_count;
+extern const char *const processor_names[PROCESSORS];
+extern const formula_info formula_infos[FORMULA_COUNT];
+extern const pooling_info pooling_infos[POOLING_COUNT];
+
+/* The kernel of a formula for this processor, or NULL. */
+kernel_function find_kernel(int formula, bool backward, dtype t, int loop);
+
+/* ---------------------------------------------------------------- calls */
+
+/* The arguments of a public function, by name. */
+typedef struct {
+    int pooling;
+    bool backward, shape_only;
+    const char *where;
+    const DLTensor *grad, *x, *logit, *array, *samples, *weight, *indices_in;
+    DLTensor *y, *indices, *grad_x, *grad_logit, *grad_array, *grad_weight;
+    const numbapool_params *params;
+    int64_t *shape;
+} request;
+
+int run(const request *r);
+
+/* A tensor as (N, C, D, H, W), with distances in elements. */
+typedef struct {
+    char *data;
+    dtype dtype;
+    int64_t dims[5], strides[5];
+} view;
+
+/* call.py's Call: what is known of a call when its family takes over. */
+typedef struct {
+    context *c;
+    const request *r;
+    const pooling_info *pooling;
+    numbapool_params p; /* complete, with a caller's older struct filled up */
+    view x;
+    axis axes[3];
+    int64_t out_dims[5];
+    int ndim;
+    bool batched, last; /* x has a batch; shapes have the channels last */
+    bool lanes;         /* lanes are channels */
+    bool memory_last;   /* gradients lie in channels-last order */
+    dtype dtype;        /* of x */
+    dtype grad_dtype;   /* of gradients: another one where x are integers */
+    bool dry;           /* nothing is computed: what memory a call needs is asked for */
+} call;
+
+enum { FAULTS = 2 };
+
+/* Addresses of operands and constants by their slots in the data that kernels read. */
+typedef struct {
+    int64_t words[AT_DATA + FAULTS];
+} addresses;
+
+/* call.c */
+void in_context(context *c, const request *r, bool dry);
+void prepare(call *k, context *c, const request *r, bool dry); /* checks x and params, makes the windows */
+int item_bytes(dtype t);
+bool is_half(dtype t);
+bool is_float(dtype t);
+dtype real_of(dtype t);          /* what a dtype is computed in */
+int real_bytes(dtype t);
+view tensor_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted); /* of a known shape and dtype */
+view result_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted); /* the same, to be written: overlaps nothing */
+view fresh_view(call *k, const int64_t dims[5], dtype t, bool channels_last); /* memory in between */
+void copy_view(const view *from, const view *to);
+view gradient_view(call *k, const DLTensor *t, const char *name);  /* where a gradient is computed: the tensor, or memory in between */
+void settle_gradient(call *k, const DLTensor *t, const char *name, const view *made); /* copied to the tensor, if it is not that */
+void checked_shape(call *k, const DLTensor *t, const char *name, const int64_t dims[5]); /* fails where it has another */
+void disjoint(call *k, const DLTensor *out, const char *name); /* fails where `out` overlaps a tensor of the request */
+void parameter_tensor(call *k, const DLTensor *t, const char *name); /* checks memory, device and dtype (float32 or float64) */
+double parameter_value(const DLTensor *t, const int64_t *index); /* an element of it */
+void parameter_store(const DLTensor *t, const int64_t *index, double value);
+
+/* launch.c */
+bool past_cache(int64_t bytes);
+geometry geometry_of(const call *k);
+void operand(geometry *g, int slot, const int64_t strides[5]);
+plan planned(call *k, const geometry *g, bool gradient, int planes, bool scatter, bool sort, const extra *extras, int n_extras);
+shape small_of(call *k, const geometry *g, bool gradient, bool plain, geometry *cut_one); /* call.py's `small`, without the plan */
+plan small_plan(call *k, const geometry *g, shape s, bool gradient, int lifts, int terms);
+bool sweep_plan(call *k, const geometry *g, int lifts, int terms, bool gradient, bool as_rows, plan *made);
+shape choices_plan(call *k, const geometry *g, bool gradient, bool indexed, plan *made);
+kernel_function needed_kernel(call *k, int formula, bool backward, int loop); /* fails where this build has none */
+/* Run a kernel over all tasks of its plan, or over those that `mask` marks; tells whether it has left some, which `left` then marks. */
+bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left);
+
+/* families.c */
+void run_fold(call *k);
+void run_select(call *k);
+void run_draw(call *k);
+void run_order(call *k);
+void run_unpool(call *k);
+void run_s3_inference(call *k);
+void scatter(call *k, const view *values, const view *index, const view *result, bool add);
+
+/* windows of poolings that draw them (draws.c) */
+void uniforms(uint64_t seed, int64_t planes, int64_t size, uint64_t stream, double *numbers);
+void regular_windows(call *k);
+void fractional_windows(call *k);
+void sampled_windows(call *k);
+void unpooled_size(call *k, int64_t size[3]);
+
+#endif

@@ -1,0 +1,678 @@
+/* Plans of sweeps (numbapool/loops/cpu/sweep.py): which calls can take one, its chunks of columns, its rings of rows, its inverse tables. */
+#include <string.h>
+
+#include "plans.h"
+
+bool differs(const geometry *g)
+{
+    return g->axes[0].planes || g->axes[1].planes || g->axes[2].planes;
+}
+
+static bool empty(const geometry *g)
+{
+    return !g->dims[0] || !g->dims[1] || !g->dims[2] || !g->dims[3] || !g->dims[4];
+}
+
+/* Whether a parameter varies within a plane of the output. */
+static bool spread_parameter(const geometry *g)
+{
+    for (int k = AT_PARAM; k <= AT_PARAM2; k++)
+        if (g->has[k] && (g->strides[k][2] || g->strides[k][3] || g->strides[k][4]))
+            return true;
+    return false;
+}
+
+/* ---------------------------------------------------------------- calls seen as others */
+
+static int64_t *copied(context *c, int64_t value)
+{
+    int64_t *cell = take_words(c, 1);
+    *cell = value;
+    return cell;
+}
+
+static axis one_window(context *c, int64_t n, int64_t share)
+{
+    return (axis){.outputs = 1, .first = copied(c, 0), .count = copied(c, n), .share = copied(c, share), .step = 1, .regular = true, .stride = n,
+                  .kernel = n};
+}
+
+/* Whether there is one window, over whole planes. */
+static bool whole(const geometry *g)
+{
+    for (int i = 0; i < 3; i++)
+        if (g->axes[i].outputs != 1 || g->axes[i].count[0] != g->dims[2 + i] || g->axes[i].step != 1)
+            return false;
+    return true;
+}
+
+/* The distance of neighbours in a plane. */
+static int64_t step_of(const geometry *g, const int64_t s[5])
+{
+    return g->dims[4] > 1 ? s[4] : g->dims[3] > 1 ? s[3] : s[2];
+}
+
+static bool gapless(const geometry *g, const bool full[OPERANDS])
+{
+    int64_t d = g->dims[2], h = g->dims[3], w = g->dims[4], step = g->channel_lanes ? g->dims[1] : 1;
+    for (int k = 0; k < OPERANDS; k++) {
+        const int64_t *s = g->strides[k];
+        if (full[k] && g->has[k] && (step_of(g, s) != step || (h != 1 && s[3] != w * step) || (d != 1 && s[2] != h * w * step)))
+            return false;
+    }
+    return true;
+}
+
+/* One window over whole planes without gaps, seen as one of fewer and longer rows; any other call stays as it is.
+ * full: the operands that have the input's size. */
+void merged(context *c, geometry *g, const bool full[OPERANDS], int64_t cells)
+{
+    int64_t rows = g->dims[2] * g->dims[3], w = g->dims[4];
+    if (rows == 1 || !whole(g) || !gapless(g, full))
+        return;
+    int64_t joined = most(least(rows, cells / w), 1);
+    while (rows % joined)
+        joined--;
+    for (int k = 0; k < OPERANDS; k++) {
+        if (!full[k] || !g->has[k])
+            continue;
+        int64_t *s = g->strides[k], step = step_of(g, s);
+        s[2] = 0;
+        s[3] = step * w * joined;
+        s[4] = step;
+    }
+    int64_t share = g->axes[0].share[0] * g->axes[1].share[0] * g->axes[2].share[0];
+    g->dims[2] = 1;
+    g->dims[3] = rows / joined;
+    g->dims[4] = w * joined;
+    for (int i = 0; i < 3; i++)
+        g->axes[i] = one_window(c, g->dims[2 + i], i == 2 ? share : 1);
+}
+
+/* How many windows of one long row make a row that three.py takes: a divisor of all, 0 where there is none. */
+static int64_t windows_a_row(int64_t outputs, int64_t stride)
+{
+    int64_t each = SWEEP_THREE / stride;
+    while (each >= VECTOR && outputs % each)
+        each--;
+    return each >= VECTOR ? each : 0;
+}
+
+static axis rows_of_one(context *c, int64_t rows, int64_t share)
+{
+    axis h = {.outputs = rows, .first = take_words(c, rows), .count = take_words(c, rows), .share = take_words(c, rows), .step = 1, .regular = true,
+              .stride = 1, .kernel = 1};
+    for (int64_t i = 0; i < rows; i++) {
+        h.first[i] = i;
+        h.count[i] = 1;
+        h.share[i] = share;
+    }
+    return h;
+}
+
+/* One long row, whose windows lie side by side and all alike, seen as many rows that three.py takes; any other call stays as it is.
+ * Only for formulas whose windows are all in reach: tasks are other rows than those of the general loops. */
+void cut(context *c, geometry *g)
+{
+    axis *w = &g->axes[2];
+    int64_t n = g->dims[4];
+    if (g->dims[2] * g->dims[3] > 1 || n <= SWEEP_THREE || !w->regular || g->axes[0].outputs > 1 || g->axes[1].outputs > 1)
+        return;
+    if (w->origin || (w->kernel - 1) * w->step >= w->stride || w->outputs * w->stride != n)
+        return;
+    bool like = smallest(w->count, w->outputs) == w->kernel && smallest(w->share, w->outputs) == largest(w->share, w->outputs);
+    int64_t each = like ? windows_a_row(w->outputs, w->stride) : 0;
+    if (!each)
+        return;
+    int64_t rows = w->outputs / each;
+    g->axes[1] = rows_of_one(c, rows, g->axes[1].share[0]);
+    w->outputs = each;
+    g->dims[2] = 1;
+    g->dims[3] = rows;
+    g->dims[4] = each * w->stride;
+    for (int k = 0; k < OPERANDS; k++)
+        if (g->has[k])
+            g->strides[k][3] = (k == AT_Y ? each : each * w->stride) * g->strides[k][4];
+}
+
+/* ---------------------------------------------------------------- chunks and slices */
+
+/* The windows of an axis: the first index of each, and one past its last element, over all planes. */
+typedef struct {
+    const axis *a;
+    const int64_t *low, *high; /* tables of first indices */
+} extent;
+
+static extent extent_of(context *c, const axis *a)
+{
+    extent e = {a, a->first, a->first};
+    if (a->planes < 2)
+        return e;
+    int64_t *low = take_words(c, a->outputs), *high = take_words(c, a->outputs);
+    memcpy(low, a->first, (size_t)a->outputs * sizeof *low);
+    memcpy(high, a->first, (size_t)a->outputs * sizeof *high);
+    for (int64_t p = 1; p < a->planes; p++) {
+        const int64_t *first = a->first + p * a->outputs;
+        for (int64_t o = 0; o < a->outputs; o++) {
+            low[o] = least(low[o], first[o]);
+            high[o] = most(high[o], first[o]);
+        }
+    }
+    return (extent){a, low, high};
+}
+
+/* The record of windows [lo, hi); from, to: the positions whose gradient they make, with `inputs`, else 0. */
+static void chunk(int64_t *record, const extent *e, int64_t size, int64_t lo, int64_t hi, bool inputs, int64_t from, int64_t to)
+{
+    const axis *a = e->a;
+    int64_t start = from, stop = to;
+    if (a->regular) {
+        start = a->origin + lo * a->stride;
+        stop = a->origin + (hi - 1) * a->stride + (a->kernel - 1) * a->step + 1;
+    } else if (hi > lo) {
+        start = e->low[lo];
+        stop = reach(a, e->high, lo);
+        for (int64_t o = lo + 1; o < hi; o++) {
+            start = least(start, e->low[o]);
+            stop = most(stop, reach(a, e->high, o));
+        }
+        start = inputs ? least(start, from) : start;
+    }
+    stop = most(stop, to);
+    record[AT_C_OUT] = lo;
+    record[AT_C_LANES] = hi - lo;
+    record[AT_C_START] = start;
+    record[AT_C_LENGTH] = stop - start;
+    record[AT_C_LO] = most(start, 0);
+    record[AT_C_HI] = least(stop, size);
+    record[AT_C_FROM] = from;
+    record[AT_C_TO] = to;
+}
+
+/* Whether the windows in so many chunks of like size fit; where `cells` is given, they are written there. */
+static bool chunks_fit(const extent *e, int64_t size, int64_t positions, int64_t parts, int64_t *cells)
+{
+    int64_t outputs = e->a->outputs, tried[AT_CHUNK];
+    for (int64_t i = 0; i < parts; i++) {
+        int64_t *record = cells ? cells + i * AT_CHUNK : tried;
+        chunk(record, e, size, outputs * i / parts, outputs * (i + 1) / parts, false, 0, 0);
+        if (most(record[AT_C_LENGTH], record[AT_C_LANES]) > positions)
+            return false;
+    }
+    return true;
+}
+
+/* The windows in as few chunks of at most so many positions as can be, of like size; false where one window has more. */
+bool chunks(context *c, const axis *a, int64_t size, int64_t positions, table *found)
+{
+    extent e = extent_of(c, a);
+    int64_t parts = 1;
+    while (parts <= a->outputs) {
+        if (chunks_fit(&e, size, positions, parts, NULL)) {
+            *found = (table){take_words(c, parts * AT_CHUNK), parts};
+            return chunks_fit(&e, size, positions, parts, found->cells);
+        }
+        parts = parts < a->outputs ? most(parts + 1, least(2 * parts, a->outputs)) : a->outputs + 1;
+    }
+    return false;
+}
+
+/* Every window in a chunk of its own. */
+table chunks_of_one(context *c, const axis *a, int64_t size)
+{
+    extent e = extent_of(c, a);
+    table found = {take_words(c, a->outputs * AT_CHUNK), a->outputs};
+    for (int64_t o = 0; o < a->outputs; o++)
+        chunk(found.cells + o * AT_CHUNK, &e, size, o, o + 1, false, 0, 0);
+    return found;
+}
+
+/* The inputs [lo, hi) with the windows that cover them. */
+static void slice(int64_t *record, const axis *a, int64_t size, const int64_t *cover, int64_t lo, int64_t hi)
+{
+    int64_t first = 0, last = 0;
+    if (cover[hi] > cover[lo]) {
+        first = smallest(cover + cover[lo], cover[hi] - cover[lo]);
+        last = largest(cover + cover[lo], cover[hi] - cover[lo]) + 1;
+        if (a->regular && a->origin + first * a->stride > lo)
+            first--;
+    } else if (a->regular) {
+        first = most(0, least(down(lo - a->origin, a->stride), a->outputs - 1));
+        last = first + 1;
+    }
+    extent e = {a, a->first, a->first};
+    chunk(record, &e, size, first, last, true, lo, hi);
+}
+
+static bool slices_fit(const axis *a, int64_t size, int64_t positions, const int64_t *cover, int64_t parts, int64_t *cells)
+{
+    int64_t tried[AT_CHUNK];
+    for (int64_t i = 0; i < parts; i++) {
+        int64_t lo = size * i / parts, hi = size * (i + 1) / parts;
+        if (lo == hi)
+            continue;
+        int64_t *record = cells ? cells : tried;
+        slice(record, a, size, cover, lo, hi);
+        if (most(most(record[AT_C_LENGTH], record[AT_C_LANES]), record[AT_C_HI] - record[AT_C_LO]) > positions)
+            return false;
+        cells = cells ? cells + AT_CHUNK : NULL;
+    }
+    return true;
+}
+
+/* The inputs in parts, each with the windows that cover it; false where that takes more positions. */
+static bool slices(context *c, const axis *a, int64_t size, int64_t positions, const int64_t *cover, table *found)
+{
+    for (int64_t parts = 1; parts / 2 <= size; parts *= 2) {
+        if (slices_fit(a, size, positions, cover, parts, NULL)) {
+            *found = (table){take_words(c, least(parts, size) * AT_CHUNK), least(parts, size)};
+            return slices_fit(a, size, positions, cover, parts, found->cells);
+        }
+    }
+    return false;
+}
+
+/* ---------------------------------------------------------------- inverse tables */
+
+/* The inverse table: size + 1 places where the lists begin, then for each input the outputs that cover it, ascending.
+ * Lists are filled from their ends, so that the places of their ends become those of their beginnings. */
+static table covering(context *c, const axis *a, int64_t size)
+{
+    int64_t taps = 0;
+    for (int64_t o = 0; o < a->outputs; o++)
+        taps += a->count[o];
+    table found = {take_words(c, size + 1 + taps), size + 1 + taps};
+    int64_t *cover = found.cells;
+    memset(cover, 0, (size_t)(size + 1) * sizeof *cover);
+    for (int64_t o = 0; o < a->outputs; o++)
+        for (int64_t i = 0; i < a->count[o]; i++)
+            cover[a->first[o] + i * a->step]++;
+    cover[0] += size + 1;
+    for (int64_t i = 1; i <= size; i++)
+        cover[i] += cover[i - 1];
+    for (int64_t o = a->outputs - 1; o >= 0; o--)
+        for (int64_t i = 0; i < a->count[o]; i++)
+            cover[--cover[a->first[o] + i * a->step]] = o;
+    return found;
+}
+
+/* Whether an input's list is that of the one before. */
+static int64_t *repeats(context *c, const int64_t *cover, int64_t size)
+{
+    int64_t *same = take_words(c, size);
+    same[0] = 0;
+    for (int64_t i = 1; i < size; i++) {
+        int64_t n = cover[i + 1] - cover[i];
+        same[i] = n == cover[i] - cover[i - 1] && memcmp(cover + cover[i - 1], cover + cover[i], (size_t)n * sizeof *cover) == 0;
+    }
+    return same;
+}
+
+static int bit_length(int64_t n)
+{
+    int bits = 0;
+    while (n >> bits)
+        bits++;
+    return bits;
+}
+
+static int ones_of(int64_t n)
+{
+    int ones = 0;
+    for (; n; n &= n - 1)
+        ones++;
+    return ones;
+}
+
+/* Runs of neighbours as disjoint pieces of 1, 2, 4 and 8: places, pieces a run, lengths that occur; nothing for longer runs.
+ * The place of a piece is level * CELLS + its first element; level is the logarithm of its length, or, for none, one more than there are. */
+static void place_pieces(context *c, buffer *b, int field, const int64_t *first, const int64_t *count, int64_t n)
+{
+    int64_t longest = most(largest(count, n), 1);
+    if (longest > 15)
+        return;
+    int levels = bit_length(longest), terms = 1;
+    for (int64_t i = 0; i < n; i++)
+        terms = ones_of(count[i]) > terms ? ones_of(count[i]) : terms;
+    int64_t *places = take_words(c, n * terms), *to = places;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t begin = first[i], *none = to;
+        for (int level = 0; level < levels; level++) {
+            if (!(count[i] >> level & 1))
+                continue;
+            *none++ = level * CELLS + begin;
+            begin += (int64_t)1 << level;
+        }
+        for (to += terms; none < to; none++)
+            *none = levels * CELLS + first[i];
+    }
+    place(b, field, places, n * terms);
+    b->head[field + 1] = terms;
+    b->head[field + 2] = levels;
+}
+
+/* The first of the outputs that cover an input, and how many they are; where none does, the first of its slice. */
+static void runs_over(context *c, const int64_t *cover, const table *parts, int64_t size, int64_t **first, int64_t **count)
+{
+    *first = take_words(c, size);
+    *count = take_words(c, size);
+    for (int64_t p = 0; p < parts->rows; p++) {
+        const int64_t *part = parts->cells + p * AT_CHUNK;
+        for (int64_t i = part[AT_C_FROM]; i < part[AT_C_TO]; i++) {
+            (*count)[i] = cover[i + 1] - cover[i];
+            (*first)[i] = (*count)[i] ? cover[cover[i]] : part[AT_C_OUT];
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- rings */
+
+/* The smallest one that is at least n. */
+static int64_t power_of_two(int64_t n)
+{
+    int64_t power = 1;
+    while (power < n)
+        power *= 2;
+    return power;
+}
+
+/* Whether a window begins before the one in front of it ends. */
+static bool overlap(const axis *a)
+{
+    for (int64_t o = 1; o < a->outputs; o++)
+        if (a->first[o] < reach(a, a->first, o - 1))
+            return true;
+    return false;
+}
+
+/* How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too. */
+static void ring(const axis axes[3], int lifts, int64_t row, bool backward, int64_t sizes[2])
+{
+    int64_t few[2];
+    for (int i = 0; i < 2; i++) {
+        const axis *a = &axes[i];
+        int64_t span = power_of_two((largest(a->count, a->outputs) - 1) * a->step + 1);
+        few[i] = least(span, power_of_two(2 * a->step + 1)); /* three rows of a window side by side */
+        sizes[i] = backward || overlap(a) ? span : few[i];
+    }
+    if (times(times(sizes[0], sizes[1]), lifts * row) > SWEEP_RING)
+        memcpy(sizes, few, sizeof few);
+}
+
+/* The most outputs from the first to the last that cover one input, as a power of two. */
+static int64_t held_rows(const int64_t *cover, int64_t size)
+{
+    int64_t longest = 1;
+    for (int64_t i = 0; i < size; i++)
+        if (cover[i + 1] > cover[i])
+            longest = most(longest, cover[cover[i + 1] - 1] - cover[cover[i]] + 1);
+    return power_of_two(longest);
+}
+
+/* How many planes and rows of terms are kept, of `row` bytes each: those over one input; in 3d whole planes, where they fit. */
+static void held(const table *cover, const geometry *g, int64_t row, int64_t sizes[2])
+{
+    for (int i = 0; i < 2; i++)
+        sizes[i] = held_rows(cover[i].cells, g->dims[2 + i]);
+    int64_t all = power_of_two(g->axes[1].outputs);
+    if (g->dims[2] > 1 && times(times(sizes[0], all), row) <= SWEEP_RING)
+        sizes[1] = all;
+}
+
+static int64_t longest_of(const table *parts, int field)
+{
+    int64_t found = 0;
+    for (int64_t p = 0; p < parts->rows; p++)
+        found = most(found, parts->cells[p * AT_CHUNK + field]);
+    return found;
+}
+
+/* How the columns of terms spread over the inputs (layout.py, W_SPREAD), and the padding that this needs. */
+static void place_columns(buffer *b, const geometry *g, int64_t positions, const table *parts)
+{
+    const axis *a = &g->axes[2];
+    if (g->channel_lanes || !a->regular || a->outputs == 1)
+        return;
+    int how = a->stride == 1 ? 1 : a->stride == 2 && a->step == 1 ? 2 : 0;
+    int64_t lead = (a->kernel - 1) * a->step + 1;
+    if (!how || longest_of(parts, AT_C_LANES) + 2 * lead > positions)
+        return;
+    b->head[AT_W_SPREAD] = how;
+    b->head[AT_W_LEAD] = lead;
+}
+
+/* Whether the rows of an operand are rows of cells as they lie in memory. */
+bool straight(const geometry *g, const int64_t strides[5])
+{
+    if (g->channel_lanes)
+        return strides[1] == 1 && (strides[4] == g->dims[1] || g->dims[4] == 1) && g->dims[1] <= LANES;
+    return strides[4] == 1 || g->dims[4] == 1;
+}
+
+/* ---------------------------------------------------------------- small windows */
+
+static bool unit_strides(const geometry *g)
+{
+    static const int wanted[] = {AT_X, AT_LOGIT, AT_Y};
+    for (int i = 0; i < 3; i++)
+        if (g->has[wanted[i]] && g->strides[wanted[i]][g->channel_lanes ? 1 : 4] != 1)
+            return false;
+    return true;
+}
+
+/* Which of the loops for 2x2 windows does a call whose windows are whole. */
+static shape small_quad(const geometry *g, bool backward)
+{
+    const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
+    bool beside = h->stride == 2 && w->stride == 2 && h->origin == 0 && w->origin == 0 && h->step == 1 && w->step == 1 && d->outputs == g->dims[2];
+    return beside || !backward ? QUAD : NO_SHAPE;
+}
+
+/* Whether three.py does a call. */
+static shape small_three(const geometry *g, bool backward)
+{
+    const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
+    bool narrow = w->step <= (w->stride == 1 ? 4 : 1) && h->step <= 4 && g->dims[4] <= SWEEP_THREE;
+    bool wide = least(w->outputs, g->dims[4] / w->stride) >= VECTOR;
+    bool every = !backward || d->outputs == g->dims[2];
+    return most(h->kernel, w->kernel) <= 3 && w->stride <= 2 && !g->channel_lanes && narrow && wide && every ? THREE : NO_SHAPE;
+}
+
+/* Which of the loops for small windows can do a call: QUAD and NINE of direct.py, THREE of three.py, or none. */
+shape small(const geometry *g, bool backward)
+{
+    const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
+    if (empty(g) || differs(g) || spread_parameter(g) || !unit_strides(g))
+        return NO_SHAPE;
+    if (largest(d->count, d->outputs) > 1 || !h->regular || !w->regular || (!g->channel_lanes && w->step > 1))
+        return NO_SHAPE;
+    if (h->kernel == 2 && w->kernel == 2 && (g->channel_lanes || w->stride == 2) && smallest(h->count, h->outputs) == 2 &&
+        smallest(w->count, w->outputs) == 2)
+        return small_quad(g, backward);
+    if (h->kernel == 3 && w->kernel == 3 && g->channel_lanes && !backward)
+        return NINE;
+    return small_three(g, backward);
+}
+
+/* The distances of the gradients' memory. */
+static void record_gradients(buffer *b, const int64_t dims[5], bool channels_last)
+{
+    int64_t strides[5];
+    dense(dims, channels_last, strides);
+    record(b, AT_GRAD_X, strides);
+    record(b, AT_GRAD_LOGIT, strides);
+}
+
+/* The plan of a call that `small` has named; past_cache: whether the result is written past the caches. */
+plan plan_small(context *c, const geometry *g, int gradient, bool past_cache)
+{
+    buffer b;
+    open_buffer(&b, g, LANES);
+    if (gradient != NO_GRADIENT)
+        record_gradients(&b, g->dims, gradient == CHANNELS_LAST);
+    b.head[AT_PAST_CACHE] = past_cache;
+    place(&b, AT_W_COUNT, g->axes[2].count, g->axes[2].outputs);
+    place(&b, AT_W_SHARE, g->axes[2].share, g->axes[2].outputs);
+    int64_t rows = b.planes * g->axes[0].outputs * g->axes[1].outputs;
+    return close_buffer(c, &b, 0, rows, rows);
+}
+
+/* Lay out so many rows and their tags from `begin` on; returns where the memory ends. */
+static int64_t place_rows(buffer *b, int tags, int64_t rows, int64_t row, int64_t begin)
+{
+    b->head[tags] = begin + rounded(times(rows, row), 64);
+    return b->head[tags] + rounded(times(8, rows), 64);
+}
+
+/* The rows that three.py works in; returns their bytes. */
+static int64_t place_three(buffer *b, const geometry *g, int lifts, int terms, int itemsize)
+{
+    const axis *h = &g->axes[1], *w = &g->axes[2];
+    int64_t stride = w->stride;
+    int64_t row = rounded(stride * (up(g->dims[4], stride) + 3 * VECTOR), VECTOR), kept = rounded(w->outputs + 4 * VECTOR, VECTOR);
+    int64_t lines = least(power_of_two(2 * h->step + 1 + (terms > 0 ? (BAND + 2) * h->stride : 0)), 64);
+    b->head[AT_ROW_CELLS] = row;
+    b->head[AT_RING_H] = lines - 1;
+    b->head[AT_HELD_CELLS] = kept;
+    int64_t rows = (lines + BAND) * lifts + 2 * BAND * terms + (lifts > terms ? lifts : terms);
+    return place_rows(b, AT_TAGS_AT, lines, 0, itemsize * (rows * row + BAND * terms * kept + w->outputs));
+}
+
+/* The plan of a call that `small` has named THREE; lifts, terms, itemsize: as those of plan_sweep. */
+plan plan_three(context *c, const geometry *g, int lifts, int terms, int itemsize, bool past_cache)
+{
+    buffer b;
+    const axis *w = &g->axes[2];
+    open_buffer(&b, g, LANES);
+    b.head[AT_PAST_CACHE] = past_cache;
+    b.head[AT_W_LEAD] = -w->origin;
+    b.head[AT_W_STRIDE] = w->stride;
+    b.head[AT_W_TAPS] = w->kernel;
+    place(&b, AT_W_SHARE, w->share, w->outputs);
+    int64_t work = place_three(&b, g, lifts, terms, itemsize);
+    if (terms > 0) {
+        record_gradients(&b, g->dims, false);
+        table cover = covering(c, &g->axes[1], g->dims[3]);
+        place(&b, AT_H_COVER, cover.cells, cover.rows);
+    }
+    return close_buffer(c, &b, work, b.planes * g->axes[0].outputs * g->axes[1].outputs, b.planes * g->dims[2] * g->dims[3]);
+}
+
+/* ---------------------------------------------------------------- sweeps */
+
+/* A sweep as it is planned. */
+typedef struct {
+    buffer b;
+    geometry g;
+    table forward, parts, cover[3];
+    int64_t width, positions;
+} sweep;
+
+/* The call as a sweep sees it, in chunks and slices of columns; false where they do not fit. */
+static bool open_sweep(context *c, sweep *s, int lifts, bool backward, bool channels_last)
+{
+    static const bool full[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true, [AT_GRAD_X] = true, [AT_GRAD_LOGIT] = true};
+    geometry *g = &s->g;
+    if (backward)
+        for (int k = AT_GRAD_X; k <= AT_GRAD_LOGIT; k++) {
+            g->has[k] = true;
+            dense(g->dims, channels_last, g->strides[k]);
+        }
+    s->width = g->channel_lanes ? least(LANES, g->dims[1]) : 1;
+    s->positions = CELLS / s->width;
+    merged(c, g, full, lifts ? most(1, SWEEP_SHORT / s->width) : s->positions);
+    if (backward)
+        for (int i = 0; i < 3; i++)
+            s->cover[i] = covering(c, &g->axes[i], g->dims[2 + i]);
+    if (!chunks(c, &g->axes[2], g->dims[4], s->positions, &s->forward))
+        return false;
+    s->parts = s->forward;
+    return !backward || slices(c, &g->axes[2], g->dims[4], s->positions, s->cover[2].cells, &s->parts);
+}
+
+/* What a sweep does along the last axis. */
+static void place_last_axis(context *c, sweep *s, bool backward)
+{
+    buffer *b = &s->b;
+    const axis *w = &s->g.axes[2];
+    bool neighbours = !s->g.channel_lanes && w->step == 1;
+    place(b, AT_CHUNK_TABLE, s->forward.cells, s->forward.rows * AT_CHUNK);
+    place(b, AT_SLICE_TABLE, s->parts.cells, s->parts.rows * AT_CHUNK);
+    b->head[AT_CHUNKS] = s->forward.rows;
+    b->head[AT_SLICES] = s->parts.rows;
+    if (!w->regular && neighbours)
+        place_pieces(c, b, AT_PIECES, w->first, w->count, w->outputs);
+    if (backward)
+        place_columns(b, &s->g, s->positions, &s->parts);
+    if (backward && b->head[AT_W_SPREAD] == 0 && neighbours) {
+        int64_t *first, *count;
+        runs_over(c, s->cover[2].cells, &s->parts, s->g.dims[4], &first, &count);
+        place_pieces(c, b, AT_SHARES, first, count, s->g.dims[4]);
+    }
+    if (w->regular && w->outputs > 1) {
+        b->head[AT_W_STRIDE] = w->stride;
+        b->head[AT_W_TAPS] = w->kernel;
+    }
+    place(b, AT_W_COUNT, w->count, w->outputs);
+    place(b, AT_W_SHARE, w->share, w->outputs);
+}
+
+/* The ring of lifted rows; returns the bytes it takes. */
+static int64_t place_ring(sweep *s, int lifts, bool backward, int itemsize)
+{
+    int64_t cells = 0, rows[2] = {1, 1};
+    for (int64_t p = 0; p < s->parts.rows; p++) {
+        const int64_t *part = s->parts.cells + p * AT_CHUNK;
+        cells = most(cells, part[AT_C_HI] - part[AT_C_LO]);
+    }
+    cells = rounded(cells * s->width, 16);
+    if (lifts)
+        ring(s->g.axes, lifts, cells * itemsize, backward, rows);
+    s->b.head[AT_ROW_CELLS] = cells;
+    s->b.head[AT_RING_D] = rows[0] - 1;
+    s->b.head[AT_RING_H] = rows[1] - 1;
+    return place_rows(&s->b, AT_TAGS_AT, times(rows[0], rows[1]), lifts * cells * itemsize, 0);
+}
+
+/* The rows of terms and the inverse tables; false where they take too much memory. */
+static bool place_held(context *c, sweep *s, int terms, int itemsize, int64_t *work)
+{
+    buffer *b = &s->b;
+    int64_t across = rounded(longest_of(&s->parts, AT_C_LANES) * s->width, 16), row = terms * across * itemsize, kept[2];
+    held(s->cover, &s->g, row, kept);
+    if (times(times(kept[0], kept[1]), row) > SWEEP_HELD)
+        return false;
+    b->head[AT_HELD_CELLS] = across;
+    b->head[AT_HELD_D] = kept[0] - 1;
+    b->head[AT_HELD_H] = kept[1] - 1;
+    b->head[AT_HELD_AT] = *work;
+    *work = place_rows(b, AT_HELD_TAGS_AT, kept[0] * kept[1], row, *work);
+    for (int i = 0; i < 3; i++)
+        place(b, AT_D_COVER + i, s->cover[i].cells, s->cover[i].rows);
+    place(b, AT_H_SAME, repeats(c, s->cover[1].cells, s->g.dims[3]), s->g.dims[3]);
+    return true;
+}
+
+/* The plan of a sweep; false where the windows or the memory do not suit one.
+ *
+ * lifts: components of a lifted row, 0 where rows are taken as they are; terms: rows of terms (backward), else 0; itemsize: bytes of a cell;
+ * gradient: the order of the gradient's memory; past_cache: as in plan_small. */
+bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsize, int gradient, bool past_cache, plan *made)
+{
+    bool backward = terms > 0;
+    if (empty(g) || differs(g) || spread_parameter(g))
+        return false;
+    sweep s;
+    s.g = *g;
+    if (!open_sweep(c, &s, lifts, backward, gradient == CHANNELS_LAST))
+        return false;
+    open_buffer(&s.b, &s.g, LANES);
+    s.b.head[AT_PAST_CACHE] = past_cache;
+    place_last_axis(c, &s, backward);
+    int64_t work = place_ring(&s, lifts, backward, itemsize);
+    if (backward && !place_held(c, &s, terms, itemsize, &work))
+        return false;
+    const int64_t *dims = s.g.dims;
+    *made = close_buffer(c, &s.b, work, s.b.planes * s.g.axes[0].outputs * s.g.axes[1].outputs, s.b.planes * dims[2] * dims[3]);
+    return true;
+}

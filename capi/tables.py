@@ -1,0 +1,115 @@
+"""The tables that C reads: kernels.h (numbers for poolings, formulas and loops) and kernels.c (what they are, and where each kernel is)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numbapool import kernels as python
+from numbapool import publish
+from numbapool.loops.cpu import order
+from numbapool.numeric import DTYPES
+from numbapool.parameters import Parameter
+
+from . import functions
+from .kernels import LOOPS, SAME, Entry, Formula, fold_name, folds, formula_names, formulas, module, own
+
+HEADER = """/* Numbers that tables go by; written by capi/tables.py. */
+#ifndef NUMBAPOOL_KERNELS_H
+#define NUMBAPOOL_KERNELS_H
+
+"""
+
+
+def enum(prefix: str, names: Sequence[str]) -> str:
+    """An enum of names in their order."""
+    return "enum { " + ", ".join(f"{prefix}_{n.upper()}" for n in (*names, "count")) + " };\n"
+
+
+def header(processors: Sequence[str]) -> str:
+    """kernels.h."""
+    return HEADER + enum("POOLING", functions.poolings()) + enum("FORMULA", formula_names()) + enum("LOOP", LOOPS) + (
+        f"enum {{ PROCESSORS = {len(processors)}, MOST_TAPS = {order.MOST_TAPS}, INSERTION = {order.INSERTION} }};\n\n#endif\n")
+
+
+def key(entry: Entry) -> int:
+    """C's key of a kernel: formula, direction, dtype, loop; families.h has the same sum."""
+    return ((formula_names().index(entry.formula) * 2 + entry.backward) * 16 + DTYPES.index(entry.dtype)) * 64 + LOOPS.index(entry.loop)
+
+
+def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str]) -> str:
+    """kernels.c; there: the names of all functions that were made."""
+    rows, declared = [], []
+    for entry in sorted(entries, key=key):
+        names = [f"{entry.name}_{i}" for i in range(len(processors))]
+        declared += [n for n in names if n in there]
+        rows.append(f"    {{{key(entry)}, {{{', '.join(n if n in there else 'NULL' for n in names)}}}}},")
+    cpus = ", ".join(f'"{p}"' for p in processors)
+    return "\n".join([
+        "/* Written by capi/tables.py. */", '#include "families.h"', "",
+        *(f"extern int32_t {n}(void **, void **, int64_t, int64_t, int64_t, int64_t, int64_t);" for n in declared), "",
+        "const kernel_row kernel_rows[] = {", *rows, "};", f"const int kernel_count = {len(rows)};", "",
+        f"const char *const processor_names[PROCESSORS] = {{{cpus}}};", "",
+        "const formula_info formula_infos[FORMULA_COUNT] = {", *map(_formula, _all_formulas()), "};", "",
+        "const pooling_info pooling_infos[POOLING_COUNT] = {", *map(_pooling, functions.poolings()), "};", ""])
+
+
+def _all_formulas() -> list[Formula]:
+    return [f for p in own() if folds(p) for f in formulas(p)]
+
+
+def _formula(f: Formula) -> str:
+    sizes = []
+    for backward, options in ((False, f.forward), (True, f.backward)):
+        accumulators, terms = python._arities(python._names(f.module, backward, options), f.numbers + f.arrays)
+        sizes.append(f"{{{accumulators}, {terms}}}")
+    return f"    [FORMULA_{f.name.upper()}] = {{{{{', '.join(sizes)}}}}},"
+
+
+def _variant(f: Formula, parameters: dict[str, Parameter]) -> str:
+    p = parameters[f.parameter]
+    value = list(p.choices).index(f.value) if p.kind == "option" else f.value  # C's enums count the choices
+    is_double = str(p.kind != "option").lower()
+    return (f"{{offsetof(numbapool_params, {p.name}), {is_double}, {value}, FORMULA_{f.name.upper()}, {str(f.only_backward).lower()}}}")
+
+
+def _numbers(names: Sequence[Parameter]) -> str:
+    return ", ".join(f'{{"{p.name}", offsetof(numbapool_params, {p.name}), {str(p.kind == "positive").lower()}}}' for p in names)
+
+
+def _fields(pooling: str) -> dict[str, Any]:
+    """A pooling's fields but for its family's."""
+    formula = module(pooling)
+    form = formula.forms[0]
+    defaults = getattr(formula, "defaults", {})
+    kind = "REGULAR" if isinstance(form, str) else {"fractional": "FIXED_OR_FRACTIONAL" if getattr(form, "fixed", False) else "FRACTIONAL",
+                                                    "sampled": "SAMPLED", "unpooled": "UNPOOLED"}[form.name]
+    return {
+        "name": f'"{pooling}"', "family": f"FAMILY_{formula.family.upper()}", "windows": kind,
+        "forms": sum(1 << ("sliding", "adaptive", "global").index(f) for f in formula.forms if isinstance(f, str)) or 1,
+        "kernel_size": defaults.get("kernel_size") or 0, "stride": defaults.get("stride") or 0, "padding": defaults.get("padding") or 0,
+        "integers": str(publish.operations(pooling)[0].integers).lower(),
+    }
+
+
+def _pooling(pooling: str) -> str:
+    fields = _fields(pooling)
+    kernel, constants = SAME.get(pooling, (pooling, ()))
+    formula = module(kernel)
+    parameters = {p.name: p for p in getattr(formula, "parameters", ())}
+    if folds(kernel):
+        base, *others = formulas(kernel)
+        numbers = [p for p in parameters.values() if p.kind in ("number", "positive")]
+        arrays = [p for p in parameters.values() if p.kind == "array"]
+        fields |= {"formula": f"FORMULA_{fold_name(kernel).upper()}", "elements": getattr(formula, "elements", 1),
+                   "plain_sum": str(base.plain_sum).lower(), "learns": str(base.learns).lower(), "n_numbers": len(constants) or len(numbers)}
+        if constants:
+            fields["constants"] = f"{{{', '.join(map(repr, constants))}}}, .fixed = true"
+        elif numbers:
+            fields["numbers"] = f"{{{_numbers(numbers)}}}"
+        if arrays:
+            fields["array"] = f'{{"{arrays[0].name}", offsetof(numbapool_params, {arrays[0].name}), {arrays[0].above!r}}}'
+        if others and not constants:
+            fields["variants"] = f"{{{', '.join(_variant(f, parameters) for f in others)}}}, .n_variants = {len(others)}"
+    if formula.family not in ("fold", "unpool"):
+        fields["chooses"] = f"FORMULA_{kernel.upper()}"
+    return f"    [POOLING_{pooling.upper()}] = {{{', '.join(f'.{k} = {v}' for k, v in fields.items())}}},"
