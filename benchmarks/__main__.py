@@ -4,6 +4,7 @@ python -m benchmarks [--only REGEX] [--full] [--list]      measure the rows whos
 python -m benchmarks --base REV --only REGEX               beside another revision of the library
 python -m benchmarks report RESULT.json                    write README.md's table and docs/performance.png
 python -m benchmarks cliffs [--quick]                      look for window sizes at which times jump
+python -m benchmarks capi [--only REGEX]                   the C library beside Python's calls
 """
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def options() -> argparse.ArgumentParser:
-    """The arguments of the three commands."""
+    """The arguments of all commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", default="run", choices=["run", "report", "cliffs"])
+    parser.add_argument("command", nargs="?", default="run", choices=["run", "report", "cliffs", "capi"])
     parser.add_argument("result", nargs="?", type=Path, help="report: the result file")
     parser.add_argument("--only", default="", metavar="REGEX", help="rows whose label it is found in")
     parser.add_argument("--full", action="store_true", help="all rows: hours")
@@ -99,6 +100,15 @@ def sweep(given: argparse.Namespace) -> int:
     return 0
 
 
+def c_library(given: argparse.Namespace) -> int:
+    """The command capi."""
+    from . import capi  # which needs the library
+    result = {"machine": machine.described(), **capi.sweep(given.only, given.seconds)}
+    if given.json is not None:
+        save(result, given.json, "-capi")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line."""
     parser = options()
@@ -110,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not given.list and floor.compiler() is None:
         parser.error("the floor is C: no compiler (cc, gcc, clang) was found")
-    return sweep(given) if given.command == "cliffs" else benchmark(given)
+    return {"cliffs": sweep, "capi": c_library}.get(given.command, benchmark)(given)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Builds the C library: kernels ahead of time, C sources, headers and packages."""

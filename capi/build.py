@@ -45,27 +45,27 @@ def run(*command: str | Path) -> None:
 
 # ---------------------------------------------------------------- kernels
 
-def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[int]:
+def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
     """The processors that a kernel is compiled for: the oldest one has the general kernels alone."""
-    return [i for i, p in enumerate(processors) if entry.plain or p != "x86-64"]
+    return [p for p in processors if entry.plain or p != "x86-64"]
 
 
 def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:
     """Compile kernels of one formula and dtype, which share their front end; returns the files by functions' names."""
     ahead.check_version()
-    machines = [ahead.Processor(p, triple()) for p in processors]
+    machines = {p: ahead.Processor(p, triple()) for p in processors}
     made, entries = {}, {e.name: e for e in kernels.entries()}
     for name in names:
-        entry = entries[name]
-        kernel = entry.make()
-        digest = digest_of([ahead.__file__, kernel.py_func.__code__.co_filename], kernel.py_func.__name__)
-        files = {f"{name}_{i}": folder / f"{name}-{digest}-{processors[i]}.o" for i in wanted(entry, processors)}
-        if not all(f.exists() for f in files.values()):
-            bitcode, function = ahead.front(kernel)
-            for (symbol, file), i in zip(files.items(), wanted(entry, processors), strict=True):
-                file.with_suffix(".part").write_bytes(machines[i].emit(bitcode, function, symbol))
-                file.with_suffix(".part").replace(file)
-        made |= {symbol: str(file) for symbol, file in files.items()}
+        kernel = entries[name].make()
+        digest = digest_of([ahead.__file__], kernel.py_func.__name__)
+        files = {p: folder / f"{name}-{digest}-{p}.o" for p in wanted(entries[name], processors)}
+        missing = [p for p, file in files.items() if not file.exists()]
+        bitcode, function = ahead.front(kernel) if missing else (b"", "")
+        for p in missing:
+            part = files[p].with_suffix(f".{os.getpid()}")
+            part.write_bytes(machines[p].emit(bitcode, function, entries[name].symbol(p)))
+            part.replace(files[p])
+        made |= {entries[name].symbol(p): str(file) for p, file in files.items()}
     return made
 
 
@@ -94,8 +94,8 @@ def compile_kernels(entries: Sequence[kernels.Entry], processors: Sequence[str],
 def merge_kernels(made: dict[str, str], processors: Sequence[str], folder: Path) -> list[Path]:
     """One object a processor, of which only the kernels' names are left."""
     merged = []
-    for i, processor in enumerate(processors):
-        files = [f for symbol, f in made.items() if symbol.endswith(f"_{i}")]
+    for processor in processors:
+        files = [f for f in made.values() if f.endswith(f"-{processor}.o")]
         if not files:
             continue
         target = folder / f"kernels-{processor}.o"
@@ -159,13 +159,16 @@ def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
 
 # ---------------------------------------------------------------- all
 
-def build(prefix: Path = DEFAULT, only: str = "", processors: Sequence[str] = PROCESSORS, jobs: int = os.cpu_count() or 1) -> Path:
-    """Build into `prefix`; only: a pattern of kernels' names, for a library of a few; returns prefix."""
+def build(prefix: Path = DEFAULT, chosen: Sequence[kernels.Entry] | None = None, processors: Sequence[str] = PROCESSORS,
+          jobs: int = os.cpu_count() or 1) -> Path:
+    """Build a library of some kernels, or of all, into `prefix`; returns that."""
     ahead.check_version()
     begun, folder = time.perf_counter(), prefix / "objects"
-    entries = [e for e in kernels.entries() if re.search(only, e.name)]
-    made = compile_kernels(entries, processors, folder, jobs)
+    common = prefix.parent / "objects"  # shared by libraries of other kernels
+    entries = kernels.entries() if chosen is None else chosen
+    made = compile_kernels(entries, processors, common, jobs)
     write_sources(entries, processors, set(made), prefix)
+    folder.mkdir(parents=True, exist_ok=True)
     link(compile_c(prefix, folder), merge_kernels(made, processors, folder), prefix)
     package.write(prefix)
     size = (prefix / "lib" / f"libnumbapool.so.{ABI}").stat().st_size
@@ -195,10 +198,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEFAULT, help="where to build (default: build/capi)")
     parser.add_argument("--prefix", type=Path, help="where to install headers and libraries afterwards, as /usr/local")
     parser.add_argument("--only", default="", metavar="PATTERN", help="kernels whose names match, instead of all")
+    parser.add_argument("--few", action="store_true", help="the kernels that tests need, instead of all")
     parser.add_argument("--native", action="store_true", help="for this machine's kind of processor alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile")
     arguments = parser.parse_args()
-    build(arguments.out.absolute(), arguments.only, (this_processor(),) if arguments.native else PROCESSORS, arguments.jobs)
+    chosen = [e for e in (kernels.few() if arguments.few else kernels.entries()) if re.search(arguments.only, e.name)]
+    build(arguments.out.absolute(), chosen, (this_processor(),) if arguments.native else PROCESSORS, arguments.jobs)
     if arguments.prefix:
         install(arguments.out.absolute(), arguments.prefix)
 

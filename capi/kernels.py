@@ -20,7 +20,8 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
 }
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
-    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS",  # of folds, and of choices without places
+    # of folds, and of choices without places
+    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS",
     "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN",  # of choices with their places
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES", "FEW_SHORT_LEARNING", "SHORT_ONES_LEARNING", "LONG_ONES_LEARNING",  # by rank: few elements, short windows
@@ -44,6 +45,10 @@ class Entry:
     def name(self) -> str:
         """The name of its function, but for the processor's."""
         return f"numbapool_{self.formula}_{'backward' if self.backward else 'forward'}_{self.dtype}_{self.loop}".lower()
+
+    def symbol(self, processor: str) -> str:
+        """The name of its function for a processor."""
+        return f"{self.name}_for_{processor}".replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ def formulas(pooling: str) -> list[Formula]:
     for p in parameters:
         for choice, functions_in_place in p.choices.items():
             if functions_in_place:
-                found.append(Formula(f"{pooling}_{choice}", formula, numbers, arrays, (), tuple(sorted(functions_in_place.items())), p.name, choice, True))
+                options = tuple(sorted(functions_in_place.items()))
+                found.append(Formula(f"{pooling}_{choice}", formula, numbers, arrays, (), options, p.name, choice, True))
     name, values = VALUES.get(pooling, ("", ()))
     for value in values:
         options = tuple(sorted(formula.variant({name: value}).items()))
@@ -215,6 +221,12 @@ def entries() -> list[Entry]:
             found += fold(f, FLOATS if not f.parameter or f.only_backward else ("float32", "float64"))
         found += {"select": select, "draw": draw, "order": order}.get(module(pooling).family, lambda pooling: ())(pooling)
     return found
+
+
+def few() -> list[Entry]:
+    """The kernels of a library to test with: all of float32, and of other dtypes the general ones of some poolings."""
+    some = {("max", "uint8"), ("index", "uint8"), *((f, d) for f in ("avg", "soft", "max", "index") for d in ("float16", "float64"))}
+    return [e for e in entries() if e.dtype == "float32" or (e.plain and (e.formula, e.dtype) in some)]
 
 
 def formula_names() -> list[str]:

@@ -40,7 +40,7 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
     """kernels.c; there: the names of all functions that were made."""
     rows, declared = [], []
     for entry in sorted(entries, key=key):
-        names = [f"{entry.name}_{i}" for i in range(len(processors))]
+        names = [entry.symbol(p) for p in processors]
         declared += [n for n in names if n in there]
         rows.append(f"    {{{key(entry)}, {{{', '.join(n if n in there else 'NULL' for n in names)}}}}},")
     cpus = ", ".join(f'"{p}"' for p in processors)

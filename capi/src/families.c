@@ -711,8 +711,10 @@ static void unpool_backward(call *k)
 void run_unpool(call *k)
 {
     view values = k->x;
+    int64_t size[3];
     fake_axes(k);
-    unpooled_size(k, k->x.dims + 2);
+    unpooled_size(k, size);
+    memcpy(k->x.dims + 2, size, sizeof size);
     k->lanes = k->memory_last; /* of single elements x says nothing of y's planes */
     if (k->r->backward)
         unpool_backward(k);

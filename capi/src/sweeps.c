@@ -206,13 +206,11 @@ static bool chunks_fit(const extent *e, int64_t size, int64_t positions, int64_t
 bool chunks(context *c, const axis *a, int64_t size, int64_t positions, table *found)
 {
     extent e = extent_of(c, a);
-    int64_t parts = 1;
-    while (parts <= a->outputs) {
+    for (int64_t parts = 1; parts <= a->outputs; parts = most(parts + 1, least(2 * parts, a->outputs))) {
         if (chunks_fit(&e, size, positions, parts, NULL)) {
             *found = (table){take_words(c, parts * AT_CHUNK), parts};
             return chunks_fit(&e, size, positions, parts, found->cells);
         }
-        parts = parts < a->outputs ? most(parts + 1, least(2 * parts, a->outputs)) : a->outputs + 1;
     }
     return false;
 }

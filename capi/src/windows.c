@@ -1,6 +1,5 @@
 /* WHERE the windows are: one table an axis.  This is the only place with window arithmetic; kernels just read tables. */
 #include <inttypes.h>
-#include <string.h>
 
 #include "plans.h"
 
@@ -148,8 +147,6 @@ static void places_single(int64_t *first, int64_t room, int64_t outputs, float u
  * Source: torch's FractionalMaxPooling.h; Graham, "Fractional max-pooling", arXiv:1412.6071, section 2. */
 void fractional(context *c, axis *a, int64_t size, int64_t kernel, int64_t outputs, const double *u, int64_t planes, bool single)
 {
-    if (outputs && most(planes, 1) > INT64_MAX / outputs)
-        fail(c, NUMBAPOOL_MEMORY_ERROR, "the call needs more memory than there are addresses");
     int64_t *first = full(c, most(planes, 1) * outputs, size - kernel);
     for (int64_t p = 0; p < planes && outputs > 1; p++) {
         if (single)

@@ -1,0 +1,187 @@
+"""The C library through cffi: every example of the registry gives what the just-in-time kernels give, bit for bit where both can."""
+from __future__ import annotations
+
+import re
+
+import capi_library
+import numpy as np
+import pytest
+from cases import ALL, CASES, Example, examples
+from test_forward import INTEGERS, in_dtype, run
+
+import numbapool
+from capi import build
+from capi.calls import Capi, load
+from numbapool.testing import TOLERANCE
+
+pytestmark = pytest.mark.jit
+library = capi_library.library
+
+
+@pytest.fixture(scope="module")
+def capi(library, tmp_path_factory):
+    """The library."""
+    return Capi(load(tmp_path_factory.mktemp("capi")))
+
+
+@pytest.fixture(scope="module")
+def exact(capi):
+    """Whether the library runs the instructions that Python's kernels are compiled for."""
+    isa = capi.ffi.string(capi.lib.numbapool_isa()).decode()
+    return isa == build.this_processor() and isa != "x86-64"
+
+
+def exactly(e: Example) -> bool:
+    """Whether Python's kernels are the library's: sort's weights come from two exponentials, some powers have kernels in Python alone."""
+    name = re.sub(r"^(adaptive_|global_)|_pool\dd$", "", e.function)
+    if name == "lp":
+        return e.args[0] in (2, 1.7)
+    if name == "gem":
+        return np.size(e.kwargs.get("p", 3.0)) > 1 or np.asarray(e.kwargs.get("p", 3.0)).item() in (3.0, 2.6)
+    return name != "sort"
+
+
+def agree(got, expected, dtype: str, exact: bool, label: str) -> None:
+    """Equal bits, or equal within the dtype's rounding."""
+    assert got.dtype == expected.dtype and got.shape == expected.shape, label
+    if exact:
+        np.testing.assert_array_equal(got, expected, label)
+    else:
+        rtol, atol = TOLERANCE[dtype]
+        np.testing.assert_allclose(got.astype(np.float64), expected.astype(np.float64), rtol, atol, err_msg=label)
+
+
+def orders(x: np.ndarray) -> list[np.ndarray]:
+    """x in channels-first and in channels-last memory, and with gaps."""
+    gaps = np.repeat(np.repeat(x, 2, 1), 2, -1)[:, ::2, ..., ::2]
+    return [x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1), gaps]
+
+
+def kind_of(dtype: str):
+    return pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("name", "ndim"), ALL)
+def test_forward(capi, exact, name, ndim, dtype):
+    for e in examples(name, ndim, few=dtype != "float64"):
+        e = in_dtype(e, kind_of(dtype))
+        for x in orders(e.x):
+            expected = run(e, x)
+            got = capi.forward(e.function, x, *e.args, indexed=e.indexed, **e.kwargs)
+            agree(got[0], expected[0], dtype, exact and exactly(e), e.label)
+            if e.indexed:
+                np.testing.assert_array_equal(got[1], expected[1], e.label)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("name", "ndim"), ALL)
+def test_backward(capi, exact, name, ndim, dtype):
+    rng = np.random.default_rng(ndim)
+    for e in examples(name, ndim, few=dtype != "float64"):
+        e = in_dtype(e, kind_of(dtype))
+        learns = ["logit" if name == "lip" else "weight" if name == "sort" else p for p in e.learns]
+        for x in orders(e.x)[:2]:
+            y = run(e, x)[0]
+            grad = rng.standard_normal(y.shape).astype(y.dtype)
+            expected = e.backward(grad, x, *e.args, **e.kwargs)
+            expected = list(expected) if isinstance(expected, tuple) else [expected]
+            got = capi.backward(e.function, grad, x, *e.args, learns=learns, like=x, **e.kwargs)
+            agree(got[0], expected[0], dtype, exact and exactly(e), e.label)
+            for g, w in zip(got[1:], expected[1:], strict=True):
+                real = "float32" if dtype != "float64" else dtype
+                scale = np.abs(w).astype(np.float64).max() + 1
+                np.testing.assert_allclose(g.astype(np.float64) / scale, w.astype(np.float64) / scale, *TOLERANCE[dtype if name == "lip" else real],
+                                           err_msg=e.label)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("name", [n for n in CASES if examples(n, 2, few=True)[0].integers or n == "s3"])
+def test_integers(capi, name, dtype):
+    e = examples(name, 2, few=True)[0]
+    limits = (0, 2) if dtype == "bool" else (max(np.iinfo(dtype).min, -100), min(np.iinfo(dtype).max, 100))
+    for x in orders(np.random.default_rng(1).integers(*limits, e.x.shape).astype(dtype)):
+        expected, got = run(e, x), capi.forward(e.function, x, *e.args, indexed=e.indexed, **e.kwargs)
+        for g, w in zip(got, expected, strict=True):
+            agree(g, w, dtype, True, e.label)
+        if name == "max_unpool":
+            grad = np.random.default_rng(2).integers(*limits, expected[0].shape).astype(dtype)
+        else:
+            grad = np.random.default_rng(2).standard_normal(expected[0].shape).astype(np.float32)
+        agree(capi.backward(e.function, grad, x, *e.args, **e.kwargs)[0], e.backward(grad, x, *e.args, **e.kwargs), dtype, True, e.label)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if CASES[n].indexed] + ["fractional_max"])
+def test_backward_by_indices(capi, name):
+    for e in examples(name, 2, few=True):
+        if e.indexed:
+            y, index = run(e, e.x)
+            grad = np.random.default_rng(0).standard_normal(y.shape)
+            agree(capi.backward(e.function, grad, e.x, *e.args, indices=index, **e.kwargs)[0],
+                  e.backward(grad, e.x, *e.args, indices=index, **e.kwargs), "float64", True, e.label)
+
+
+def test_constant_gradient(capi, exact):
+    rng = np.random.default_rng(3)
+    x, grad = rng.standard_normal((2, 3, 9, 12)), rng.standard_normal((2, 3, 4, 6))
+    for dtype in ("float64", "float32", "float16"):
+        a, b = x.astype(dtype), grad.astype(dtype)
+        expected = numbapool.soft_pool2d_backward(b, a, 2, gradient="constant")
+        agree(capi.backward("soft_pool2d", b, a, 2, gradient="constant")[0], expected, dtype, exact, dtype)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_draws_by_seed(capi, ndim):
+    """The same seed draws the same windows and elements as in Python."""
+    x = np.random.default_rng(ndim).random((2, 3, *(23, 29, 17)[:ndim])).astype(np.float32)
+    for seed in (0, 5, -1, 1 << 40):
+        for function, args, kwargs in (("stochastic", (2,), {}), ("s3", (2, 4), {}), ("fractional_max", (), {"pooling_ratio": 1.7}),
+                                       ("fractional_max", (), {"pooling_ratio": 2.3, "pseudo_random": True}),
+                                       ("fractional_avg", (), {"pooling_ratio": 1.4, "overlapping": True}),
+                                       ("fractional_max", (2,), {"output_size": 5}), ("fractional_max", (3,), {"output_ratio": 0.3})):
+            name = f"{function}_pool{ndim}d"
+            expected = getattr(numbapool, name)(x, *args, seed=seed, **kwargs)
+            np.testing.assert_array_equal(capi.forward(name, x, *args, seed=seed, **kwargs)[0], expected, f"{name} {kwargs}")
+
+
+def test_sequences_are_handed_out(capi):
+    x = np.random.default_rng(0).random((1, 2, 19, 31))
+    ffi, kept = capi.ffi, capi.tensor(x)
+    for function, fill, args, kwargs in (("fractional_max_pool2d", capi.lib.numbapool_fractional_sequences, (), {"pooling_ratio": (1.5, 2.2)}),
+                                         ("s3_pool2d", capi.lib.numbapool_s3_positions, (3,), {})):
+        name, _, params = capi.bound(function, x, args, {**kwargs, "seed": 9})
+        shape = capi.shape(name, x, params)
+        arrays = [ffi.new("int64_t[]", n + 1) for n in shape[2:]]
+        capi.check(fill(kept.t, params.p, ffi.new("int64_t *[]", arrays)))
+        wanted = {"return_sequences": True} if "fractional" in function else {"return_indices": True}
+        for mine, theirs in zip(arrays, getattr(numbapool, function)(x, *args, **kwargs, seed=9, **wanted)[1], strict=True):
+            assert mine[0:len(theirs)] == list(theirs)
+
+
+def test_gradient_of_any_strides(capi, exact):
+    """A gradient whose memory has gaps is computed elsewhere and copied."""
+    rng = np.random.default_rng(4)
+    x, grad = rng.standard_normal((2, 3, 8, 10)), rng.standard_normal((2, 3, 4, 5))
+    expected = numbapool.soft_pool2d_backward(grad, x, 2)
+    room = np.full((2, 6, 8, 20), 7.0)
+    like = room[:, ::2, :, ::2]
+    tensors, results = {"x": x, "grad": grad}, {"grad_x": like}
+    _, _, params = capi.bound("soft_pool2d", x, (2,), {})
+    capi.call("numbapool_soft_pool_backward", tensors | results, params.p)
+    agree(like, expected, "float64", exact, "soft")
+    like[...] = 7
+    assert (room == 7).all()
+
+
+def test_memory_orders_of_gradients(capi):
+    """x in one order and its gradient in the other."""
+    rng = np.random.default_rng(5)
+    for name, args in (("soft", (2,)), ("avg", (3, 1)), ("max", (2,)), ("lip", None), ("gem", (2,))):
+        for x in orders(rng.standard_normal((2, 3, 8, 10)))[:2]:
+            args_ = (rng.standard_normal(x.shape), 2) if args is None else args
+            y = getattr(numbapool, f"{name}_pool2d")(x, *args_)
+            grad = rng.standard_normal(y.shape)
+            expected = getattr(numbapool, f"{name}_pool2d_backward")(grad, x, *args_)
+            for like in orders(x):
+                got = capi.backward(f"{name}_pool2d", grad, x, *args_, like=like, learns=["logit"] if name == "lip" else [])
+                np.testing.assert_allclose(got[0], expected[0] if isinstance(expected, tuple) else expected, *TOLERANCE["float64"], err_msg=name)
