@@ -1,9 +1,9 @@
-# make demo | test | test-full | bench | bench-full | lint | docs | clean.  PYTHON=python3.12 takes another Python than python3; everything is installed in .venv.
+# make demo | test | test-full | capi | wheel | bench | bench-full | lint | docs | clean.  PYTHON=python3.12 takes another Python than python3; everything is installed in .venv.
 PYTHON ?= python3
 RUN := .venv/bin/python
 PLAIN := $(wildcard tests/test_forward.py tests/test_backward.py)
 
-.PHONY: demo test test-full bench bench-full lint docs clean
+.PHONY: demo test test-full capi capi-few wheel bench bench-full lint docs clean
 .DEFAULT_GOAL := test
 # a folder .venv without pip, say, is not to pass for made
 .DELETE_ON_ERROR:
@@ -12,11 +12,14 @@ demo: .venv/demo
 	$(RUN) -m numbapool demo
 
 # last comes the suite as it is: its summary closes the output
-test: lint plain
-	$(RUN) -m pytest -n 2 --dist worksteal -q
+test: lint plain capi-few
+	NUMBAPOOL_CAPI=build/capi-few $(RUN) -m pytest -n 2 --dist worksteal -q
 
-test-full: lint plain
-	$(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full"
+# with the whole C library, whose bits are compared with those of kernels that Python compiles for the same kind of processor
+test-full: lint plain capi
+	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full"
+	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES= \
+	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full" tests/test_capi.py
 
 # the same formulas as plain Python, without a compiler between text and result
 .PHONY: plain
@@ -30,6 +33,18 @@ bench: .venv/test
 
 bench-full: .venv/test
 	$(RUN) -m benchmarks --full --json
+
+# the C library, in build/capi: include/numbapool.h, lib/libnumbapool.so and .a; what is unchanged is not compiled again
+capi: .venv/capi
+	$(RUN) -m capi.build
+
+# the same of the kernels that tests need, for this machine alone: two minutes instead of six
+capi-few: .venv/test
+	$(RUN) -m capi.build --few --native --out build/capi-few
+
+# dist/numbapool-VERSION-py3-none-PLATFORM.whl, with the C library inside
+wheel: capi
+	NUMBAPOOL_BUILD_CAPI=library $(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 lint: .venv/test
 	$(RUN) -m ruff check
@@ -45,6 +60,6 @@ clean:
 	$(PYTHON) -m venv .venv
 
 # a file .venv/EXTRA says that `.[EXTRA]` is installed as the metadata now stands; the package itself is used from this folder
-.venv/demo .venv/test .venv/peers: .venv/%: .venv/pyvenv.cfg setup.cfg pyproject.toml
+.venv/demo .venv/test .venv/peers .venv/capi: .venv/%: .venv/pyvenv.cfg setup.cfg pyproject.toml
 	$(RUN) -m pip install --quiet --editable '.[$*]'
 	touch $@

@@ -25,7 +25,6 @@ from . import ahead, functions, header, kernels, layout, package, tables
 
 HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
-ABI = 1  # of the shared library's name: counts up where a program that was linked before would break
 PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
 HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
@@ -146,13 +145,16 @@ def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
     """The shared and the static library, and one of the kernels alone, which sanitised builds of the sources use."""
     lib = prefix / "lib"
     lib.mkdir(parents=True, exist_ok=True)
-    shared = lib / f"libnumbapool.so.{ABI}"
+    shared = lib / f"libnumbapool.so.{package.ABI}"
     run(*cc(), "-shared", "-pthread", f"-Wl,-soname,{shared.name}", "-Wl,--no-undefined", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-o", shared,
         *objects, *merged, "-lm")
     plain = lib / "libnumbapool.so"
     plain.unlink(missing_ok=True)
     plain.symlink_to(shared.name)
-    for name, parts in (("libnumbapool.a", [*objects, *merged]), ("libnumbapool_kernels.a", merged)):
+    whole = merged[0].with_name("whole.o")  # one object: what only the sources share is no name for the program that it is linked into
+    run("ld", "-r", "-o", whole, *objects, *merged)
+    run("objcopy", "--localize-hidden", whole)
+    for name, parts in (("libnumbapool.a", [whole]), ("libnumbapool_kernels.a", merged)):
         (lib / name).unlink(missing_ok=True)
         run("ar", "rcs", lib / name, *parts)
 
@@ -171,7 +173,7 @@ def build(prefix: Path = DEFAULT, chosen: Sequence[kernels.Entry] | None = None,
     folder.mkdir(parents=True, exist_ok=True)
     link(compile_c(prefix, folder), merge_kernels(made, processors, folder), prefix)
     package.write(prefix)
-    size = (prefix / "lib" / f"libnumbapool.so.{ABI}").stat().st_size
+    size = (prefix / "lib" / f"libnumbapool.so.{package.ABI}").stat().st_size
     print(f"{prefix}: {len(entries)} kernels, {size / 1e6:.1f} MB, {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     return prefix
 
@@ -200,8 +202,12 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="PATTERN", help="kernels whose names match, instead of all")
     parser.add_argument("--few", action="store_true", help="the kernels that tests need, instead of all")
     parser.add_argument("--native", action="store_true", help="for this machine's kind of processor alone")
+    parser.add_argument("--processor", action="store_true", help="only tell this machine's kind of processor")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile")
     arguments = parser.parse_args()
+    if arguments.processor:
+        print(this_processor())
+        return
     chosen = [e for e in (kernels.few() if arguments.few else kernels.entries()) if re.search(arguments.only, e.name)]
     build(arguments.out.absolute(), chosen, (this_processor(),) if arguments.native else PROCESSORS, arguments.jobs)
     if arguments.prefix:

@@ -147,6 +147,8 @@ class Capi:
                  like: np.ndarray | None = None, **kwargs: Any) -> list[np.ndarray]:
         """The gradients of x and of the parameters named; `like` tells how grad_x lies in memory."""
         gradient = kwargs.pop("gradient", None)  # an argument of the backward pass alone
+        if isinstance(indices, list):  # S3's, which are windows
+            kwargs["indices"], indices = indices, None
         name, tensors, params = self.bound(function, x, args, kwargs)
         if gradient is not None:
             params.p.gradient = ("exact", "constant").index(gradient)

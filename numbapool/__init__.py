@@ -25,6 +25,8 @@ POOLINGS = (
 
 def __getattr__(name: str) -> _Any:
     """A public function, made when it is first asked for (PEP 562): importing numbapool neither imports Numba nor compiles."""
+    if name in ("get_include", "get_library_dirs"):
+        return getattr(_import(f"{__name__}.config"), name)
     if name != "__all__" and not name.removesuffix("_backward").endswith(("1d", "2d", "3d")):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     publish = _import(f"{__name__}.publish")
@@ -35,4 +37,4 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     publish = _import(f"{__name__}.publish")
-    return sorted({*globals(), *publish.names(POOLINGS)})
+    return sorted({*globals(), "get_include", "get_library_dirs", *publish.names(POOLINGS)})

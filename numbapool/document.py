@@ -99,7 +99,8 @@ def docstring(f: Function) -> str:
 def stub(functions: list[Function]) -> str:
     """The text of __init__.pyi."""
     head = ("# Written by `make docs` from the pooling files; a test keeps it current.\n"
-            "from collections.abc import Sequence\nfrom typing import Any\n\n__version__: str\nPOOLINGS: tuple[str, ...]\n__all__: list[str]\n\n")
+            "from collections.abc import Sequence\nfrom typing import Any\n\n__version__: str\nPOOLINGS: tuple[str, ...]\n__all__: list[str]\n\n"
+            "def get_include() -> str: ...\ndef get_library_dirs() -> list[str]: ...\n")
     return head + "".join(f"def {f.name}({f.signature}) -> Any: ...\n" for f in functions)
 
 

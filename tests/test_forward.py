@@ -166,3 +166,17 @@ def test_empty_batch(name):
     assert y.shape == (0, *e.expected()[0].shape[1:])
     result = e.backward(y, e.x[:0], *args, **kwargs)
     assert (result[0] if isinstance(result, tuple) else result).shape == (0, *e.x.shape[1:])
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("name", ["avg", "soft", "max"])
+def test_out_with_a_reversed_axis(name, axis):
+    """Rows of y that follow one another backwards were once stored as one long row, before its first element."""
+    x = np.random.default_rng(axis).standard_normal((2, 3, 8, 14), np.float32)
+    for args in ((2,), (3, 2, 1), (2, 1)):
+        expected = getattr(numbapool, f"{name}_pool2d")(x, *args)
+        room = np.full((3, *expected.shape), 7, np.float32)
+        out = np.flip(room[1], axis)
+        getattr(numbapool, f"{name}_pool2d")(x, *args, out=out)
+        np.testing.assert_allclose(out, expected, *TOLERANCE["float32"])
+        assert (room[[0, 2]] == 7).all()

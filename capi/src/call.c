@@ -152,6 +152,9 @@ static view view_of(const call *k, const DLTensor *t)
         v.dims[2 + i] = place < 0 ? 1 : t->shape[at];
         v.strides[2 + i] = place < 0 ? 0 : stride_of(t, at);
     }
+    for (int i = 0; i < 5; i++) /* of one element a stride may be anything */
+        if (v.dims[i] <= 1 && (v.strides[i] > MOST || v.strides[i] < -MOST))
+            v.strides[i] = 0;
     return v;
 }
 
@@ -239,7 +242,9 @@ void disjoint(call *k, const DLTensor *out, const char *name)
 
 view result_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted)
 {
-    return tensor_view(k, t, name, dims, wanted);
+    view v = tensor_view(k, t, name, dims, wanted);
+    disjoint(k, t, name);
+    return v;
 }
 
 /* ---------------------------------------------------------------- memory in between, and gradients */
@@ -290,7 +295,7 @@ view gradient_view(call *k, const DLTensor *t, const char *name)
 
 void settle_gradient(call *k, const DLTensor *t, const char *name, const view *made)
 {
-    view v = result_view(k, t, name, k->x.dims, k->grad_dtype);
+    view v = tensor_view(k, t, name, k->x.dims, k->grad_dtype);
     if (v.data != made->data && !k->dry)
         copy_view(made, &v);
 }
@@ -413,18 +418,6 @@ static void order_of(const view *x, bool *lanes, bool *memory_last)
     *memory_last = *lanes && steps;
 }
 
-/* Gradients lie as the caller's grad_x does, where that is one of the two orders, and only one. */
-static void order_of_gradient(call *k)
-{
-    const DLTensor *t = k->r->backward ? k->r->grad_x : NULL;
-    if (!t)
-        return;
-    view v = result_view(k, t, "grad_x", k->x.dims, k->grad_dtype);
-    bool first = lies(&v, false), last = lies(&v, true);
-    if (first != last)
-        k->memory_last = last;
-}
-
 static void make_windows(call *k)
 {
     switch (k->pooling->windows) {
@@ -478,7 +471,7 @@ void prepare(call *k, context *c, const request *r, bool dry)
     order_of(&k->x, &k->lanes, &k->memory_last);
 }
 
-/* Outputs are looked at before anything is computed, all of them. */
+/* All tensors are looked at before anything is computed, whether a family reads them or not. */
 static void check_outputs(call *k)
 {
     const request *r = k->r;
@@ -493,7 +486,6 @@ static void check_outputs(call *k)
                 name = own;
             }
             check_tensor(k->c, outputs[i], name, 0, 5);
-            disjoint(k, outputs[i], name);
         }
 }
 
@@ -535,7 +527,6 @@ void in_context(context *c, const request *r, bool dry)
         shape_only(&k);
         return;
     }
-    order_of_gradient(&k);
     if (k.pooling->windows == SAMPLED && !k.p.training)
         run_s3_inference(&k);
     else if (k.pooling->family == FAMILY_FOLD || (k.pooling->family == FAMILY_DRAW && !k.p.training))

@@ -100,7 +100,7 @@ static void read_numbers(call *k, double *numbers)
         numbers[i] = k->pooling->fixed ? k->pooling->constants[i] : number_of(k, &k->pooling->numbers[i]);
 }
 
-/* The formula that a call's parameters ask for, where this build has its kernels; the general one else. */
+/* The formula that a call's parameters ask for: an option's always, one that is only faster where this build has its kernels. */
 static int formula_of(const call *k, const array_parameter *array)
 {
     for (int i = 0; i < k->pooling->n_variants; i++) {
@@ -112,7 +112,8 @@ static int formula_of(const call *k, const array_parameter *array)
                 continue;
             value = array->first;
         }
-        if (value == v->value && (k->r->backward || !v->only_backward) && find_kernel(v->formula, k->r->backward, k->dtype, LOOP_GENERAL))
+        bool asked = value == v->value && (k->r->backward || !v->only_backward);
+        if (asked && (!v->is_double || find_kernel(v->formula, k->r->backward, k->dtype, LOOP_GENERAL)))
             return v->formula;
     }
     return k->pooling->formula;
@@ -185,7 +186,7 @@ static void store_array_gradient(call *k, const array_parameter *array, const ch
         total += sum;
     }
     if (!array->per_channel)
-        parameter_store(t, NULL, total);
+        parameter_store(t, (int64_t[]){0}, total);
 }
 
 /* Where the contributions to an array parameter's gradient go, one an output: kernels always make them. */
@@ -196,8 +197,9 @@ static char *contributions(call *k, const array_parameter *array, geometry *g, a
     snprintf(name, sizeof name, "grad_%s", k->pooling->array.name);
     if (t) {
         parameter_tensor(k, t, name);
-        if (t->ndim != array->per_channel || (array->per_channel && t->shape[0] != k->x.dims[1]))
+        if (t->ndim > 1 || (t->ndim == 1 && t->shape[0] != array->n) || (t->ndim == 0 && array->per_channel))
             fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must have the shape of %s", name, k->pooling->array.name);
+        disjoint(k, t, name);
     }
     int64_t strides[5], bytes = product(k->out_dims, 5) * real_bytes(k->dtype);
     dense(k->out_dims, false, strides);
@@ -473,6 +475,7 @@ typedef struct {
     int64_t n_counts, *counts, ranks;
     int64_t *row_of; /* by number of elements */
     double *weights; /* (rows, n_counts, ranks) */
+    double *gradient, *total; /* of one row, and what it is made of */
 } rank_table;
 
 static int by_size(const void *a, const void *b)
@@ -575,7 +578,7 @@ static void store_weight_gradient(call *k, const rank_table *t, const double *su
 {
     int64_t channels = k->out_dims[1], block = t->n_counts * t->ranks;
     for (int64_t r = 0; r < t->rows; r++) {
-        double *gradient = take(k->c, (size_t)t->range * sizeof(double)), *total = take(k->c, (size_t)t->ranks * sizeof(double));
+        double *gradient = t->gradient, *total = t->total;
         memset(gradient, 0, (size_t)t->range * sizeof(double));
         for (int64_t i = 0; i < t->n_counts; i++) {
             const double *w = t->weights + (r * t->n_counts + i) * t->ranks;
@@ -603,6 +606,7 @@ static void check_weight_gradient(call *k)
     parameter_tensor(k, t, "grad_weight");
     if (t->ndim != weight->ndim || memcmp(t->shape, weight->shape, (size_t)t->ndim * sizeof *t->shape))
         fail(k->c, NUMBAPOOL_VALUE_ERROR, "grad_weight must have the shape of weight");
+    disjoint(k, t, "grad_weight");
 }
 
 static kernel_function order_kernel(call *k, const geometry *g, bool backward, bool learns, int64_t longest)
@@ -616,7 +620,7 @@ static kernel_function order_kernel(call *k, const geometry *g, bool backward, b
     return f ? f : needed_kernel(k, k->pooling->chooses, backward, learns ? loop + LOOP_FEW_SHORT_LEARNING - LOOP_FEW_SHORT : loop);
 }
 
-static double *order_backward_operands(call *k, const rank_table *t, geometry *g, addresses *a)
+static double *order_backward_operands(call *k, rank_table *t, geometry *g, addresses *a)
 {
     int64_t block = t->n_counts * t->ranks, n = k->out_dims[0] * k->out_dims[1] * block;
     bool learns = k->r->grad_weight != NULL;
@@ -625,6 +629,8 @@ static double *order_backward_operands(call *k, const rank_table *t, geometry *g
     double *sums = take(k->c, learns ? (size_t)n * sizeof(double) : 8);
     if (learns)
         memset(sums, 0, (size_t)n * sizeof(double));
+    t->gradient = take(k->c, (size_t)t->range * sizeof(double));
+    t->total = take(k->c, (size_t)t->ranks * sizeof(double));
     a->words[AT_GRAD_WEIGHTS] = address(sums);
     return sums;
 }
@@ -774,6 +780,12 @@ void run_s3_inference(call *k)
     int64_t dims[5], shape[5], strides[5], more_shape[5], more_strides[5], last_shape[5], last_strides[5];
     if (!is_float(k->dtype))
         fail(k->c, NUMBAPOOL_TYPE_ERROR, "x must be float16, bfloat16, float32 or float64 with training = 0");
+    if (r->backward) { /* which the calls below see beside other tensors alone */
+        tensor_view(k, r->grad, "grad", k->out_dims, k->dtype);
+        result_view(k, r->grad_x, "grad_x", k->x.dims, k->dtype);
+    } else {
+        result_view(k, r->y, "y", k->out_dims, k->dtype);
+    }
     s3_params(k, &maxima, &average);
     memcpy(dims, k->x.dims, sizeof dims);
     for (int i = 0; i < k->ndim; i++)

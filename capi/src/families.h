@@ -36,7 +36,7 @@ typedef struct {
     double above;
 } array_info;
 
-/* A formula that takes the place of the general one where a field has a value. */
+/* A formula that takes the place of the general one where a field has a value: a number, for speed, or an option, which computes something else. */
 typedef struct {
     size_t offset;
     bool is_double; /* else int32_t */
@@ -104,7 +104,7 @@ typedef struct {
     int ndim;
     bool batched, last; /* x has a batch; shapes have the channels last */
     bool lanes;         /* lanes are channels */
-    bool memory_last;   /* gradients lie in channels-last order */
+    bool memory_last;   /* x, and so the memory of gradients, lies in channels-last order */
     dtype dtype;        /* of x */
     dtype grad_dtype;   /* of gradients: another one where x are integers */
     bool dry;           /* nothing is computed: what memory a call needs is asked for */

@@ -58,8 +58,8 @@ static int64_t sliding_outputs(context *c, int64_t size, int64_t span, int64_t s
     if (ceil_mode && (outputs - 1) * stride >= size + before)
         outputs--;
     if (outputs < 1)
-        fail(c, NUMBAPOOL_VALUE_ERROR, "a window of %" PRId64 " does not fit into %" PRId64 " elements padded by (%" PRId64 ", %" PRId64 ")", span, size,
-             before, after);
+        fail(c, NUMBAPOOL_VALUE_ERROR, "a window of %" PRId64 " does not fit into %" PRId64 " elements padded by (%" PRId64 ", %" PRId64 ")",
+             span, size, before, after);
     if (outputs > (int64_t)1 << 40)
         fail(c, NUMBAPOOL_VALUE_ERROR, "%" PRId64 " outputs along one axis are too many", outputs);
     return outputs;

@@ -42,7 +42,8 @@ EXPORT size_t bytes_used(void) { return call.used; }
 
 EXPORT int axis_missing(axis *a) { CALLED(missing(&call, a)); }
 
-EXPORT int axis_sliding(axis *a, int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation, int ceil_mode, int rule)
+EXPORT int axis_sliding(axis *a, int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation, int ceil_mode,
+                        int rule)
 {
     CALLED(sliding(&call, a, size, kernel, stride, before, after, dilation, ceil_mode, (share_rule)rule));
 }

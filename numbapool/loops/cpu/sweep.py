@@ -334,7 +334,7 @@ def sweep_forward(plan, data, slot, lo, hi):
                 for b in range(rows):
                     join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place)
                 join_columns_of(f, t, u, chunk, each, pack, odd, cut, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
-                together = across == m and step == m and runs == 1
+                together = across == m and step == m * s and runs == 1
                 for b in range(1, rows):
                     together = together and f[f[H_SHARE] + oh + i + b] == f[f[H_SHARE] + oh + i]
                 for b in range(1 if together else rows):

@@ -1,0 +1,2 @@
+"""Fixtures of several files."""
+from capi_library import library  # noqa: F401
