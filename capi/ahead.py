@@ -52,7 +52,7 @@ def front(kernel: Any) -> tuple[bytes, str]:
     dispatcher = numba.njit(**OPTIONS, pipeline_class=_Ahead, no_cfunc_wrapper=True)(kernel.py_func)
     dispatcher.compile(SIGNATURE)
     compiled = dispatcher.overloads[SIGNATURE.args]
-    return compiled.library._final_module.as_bitcode(), compiled.fndesc.llvm_func_name
+    return inlined.linked(compiled.library).as_bitcode(), compiled.fndesc.llvm_func_name
 
 
 class Processor:

@@ -6,6 +6,7 @@ unchanged since the last build is not compiled again.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import re
@@ -15,7 +16,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
 def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:
     """Compile kernels of one formula and dtype, which share their front end; returns the files by functions' names."""
     ahead.check_version()
+    gc.set_threshold(200_000, 50, 50)  # Numba makes many small objects that stay: a seventh of the time
     machines = {p: ahead.Processor(p, triple()) for p in processors}
     made, entries = {}, {e.name: e for e in kernels.entries()}
     for name in names:
@@ -75,19 +76,24 @@ def triple() -> str:
 
 
 def compile_kernels(entries: Sequence[kernels.Entry], processors: Sequence[str], folder: Path, jobs: int) -> dict[str, str]:
-    """All kernels; the largest groups first."""
+    """All kernels, in groups that share their front end, the largest first; a process does one group, since Numba keeps all that it has made."""
     folder.mkdir(parents=True, exist_ok=True)
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for e in entries:
-        groups[e.formula, e.dtype].append(e.name)
+        groups[(e.formula, e.dtype) if e.dtype in ("float32", "float64") else (e.dtype,)].append(e.name)
+    work = [(g, processors, folder) for g in sorted(groups.values(), key=len, reverse=True)]
     made: dict[str, str] = {}
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        waiting = [pool.submit(compile_group, g, processors, folder) for g in sorted(groups.values(), key=len, reverse=True)]
-        for i, done in enumerate(waiting):
-            made |= done.result()
-            print(f"\r{len(made)} objects of kernels ({i + 1} of {len(waiting)} groups)", end="", file=sys.stderr, flush=True)
+    with get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        for i, done in enumerate(pool.imap_unordered(compile_some, work, chunksize=1)):
+            made |= done
+            print(f"\r{len(made)} objects of kernels ({i + 1} of {len(work)} groups)", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return made
+
+
+def compile_some(arguments: tuple) -> dict[str, str]:
+    """compile_group, for a pool that passes on one argument."""
+    return compile_group(*arguments)
 
 
 def merge_kernels(made: dict[str, str], processors: Sequence[str], folder: Path) -> list[Path]:

@@ -24,8 +24,7 @@ LOOPS = (
     "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS",
     "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN",  # of choices with their places
     "PLACES_QUAD_CHANNELS",  # of draws
-    "FEW_SHORT", "SHORT_ONES", "LONG_ONES", "FEW_SHORT_LEARNING", "SHORT_ONES_LEARNING", "LONG_ONES_LEARNING",  # by rank: few elements, short windows
-    "QUAD_LEARNING", "QUAD_CHANNELS_LEARNING",
+    "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
 )
 
@@ -155,10 +154,10 @@ def select(pooling: str) -> Iterator[Entry]:
             yield entry("PLACES", kernels.select_backward_kernel, formula, dtype, False, backward=True, plain=True)
             yield entry("PLACES_WIDE", kernels.select_backward_kernel, formula, dtype, True, backward=True, plain=True)
             yield entry("PLACES_OWN", kernels.select_backward_kernel, formula, dtype, False, "own", backward=True)
-        if dtype in ("float32", "float64", "uint8"):
+        if dtype == "float32" or (pooling == "max" and dtype in ("float64", "uint8")):
             yield direct("QUAD", "quad", False)
             yield direct("QUAD_CHANNELS", "quad", True)
-        if dtype in ("float32", "float64"):
+        if dtype == "float32" or (pooling == "max" and dtype == "float64"):
             yield entry("SWEEP_STRAIGHT", kernels.choose_kernel, formula, dtype, True)
             yield direct("THREE_ROWS", "three", False)
             yield direct("NINE_CHANNELS", "nine", True)
@@ -185,18 +184,16 @@ def draw(pooling: str) -> Iterator[Entry]:
 def order(pooling: str) -> Iterator[Entry]:
     """The kernels of a pooling by rank."""
     for dtype in FLOATS:
-        for backward, learns in ((False, False), (True, False), (True, True)):
-            end = "_LEARNING" if learns else ""
-
-            def entry(loop: str, make: Callable[..., Any], *kind: bool, plain: bool = False, backward: bool = backward, end: str = end,
+        for backward in (False, True):  # which makes the gradient of the weights, too
+            def entry(loop: str, make: Callable[..., Any], *kind: bool, plain: bool = False, backward: bool = backward,
                       dtype: str = dtype) -> Entry:
-                return Entry(pooling, backward, dtype, loop + end, lambda: make(backward, dtype, *kind), plain)
+                return Entry(pooling, backward, dtype, loop, lambda: make(backward, dtype, *kind, backward), plain)
 
             for loop, few, short in (("FEW_SHORT", True, True), ("SHORT_ONES", False, True), ("LONG_ONES", False, False)):
-                yield entry(loop, kernels.order_kernel, few, short, learns, plain=True)
+                yield entry(loop, kernels.order_kernel, few, short, plain=True)
             if dtype not in HALVES:
-                yield entry("QUAD", kernels.order_quad_kernel, False, learns)
-                yield entry("QUAD_CHANNELS", kernels.order_quad_kernel, True, learns)
+                yield entry("QUAD", kernels.order_quad_kernel, False)
+                yield entry("QUAD_CHANNELS", kernels.order_quad_kernel, True)
 
 
 def indexed() -> Iterator[Entry]:

@@ -18,6 +18,12 @@ from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
 
 
+# passes for closures, lists, array expressions, `with` and literals, of which there are none here: a tenth of the time
+NEEDLESS = frozenset(("WithLifting", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "FindLiterallyCalls", "LiteralUnroll",
+                      "LiteralPropagationSubPipelinePass", "MakeFunctionToJitFunction", "RewriteDynamicRaises", "NopythonRewrites",
+                      "DumpParforDiagnostics"))
+
+
 class _Codegen:
     """Numba's code generator, for functions without machine code: their environment has no place in memory."""
 
@@ -39,6 +45,13 @@ class _NoCode(JITCodeLibrary):
         """The code generator."""
         return _Codegen(self._codegen)
 
+    def finalize(self) -> None:
+        """Link nothing in: what an inlined function calls would be copied into each of its callers, and theirs; `linked` does it once a kernel."""
+        self._raise_if_finalized()
+        for library in self._linking_libraries:
+            self._reload_init.update(library._reload_init)
+        self._finalize_final_module()
+
     def _finalize_final_module(self) -> None:
         self._finalized = True
 
@@ -46,6 +59,20 @@ class _NoCode(JITCodeLibrary):
         """None."""
         self._ensure_finalized()
         return 0
+
+
+def linked(library: Any) -> Any:
+    """The LLVM module of a kernel, into which all functions are linked that it calls, and that these call."""
+    seen, waiting = set(library._linking_libraries), list(library._linking_libraries)
+    for other in waiting if isinstance(library, _NoCode) else ():  # else Numba has linked the modules of the first ones
+        library._final_module.link_in(other._get_module_for_linking(), preserve=True)
+    while waiting:
+        for other in waiting.pop()._linking_libraries:
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+                library._final_module.link_in(other._get_module_for_linking(), preserve=True)
+    return library._final_module
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -111,7 +138,7 @@ class _LoweringKernel(_Lowering):
     @staticmethod
     def optimise(library: Any) -> None:
         """Keep what is called inside: else the first, unoptimised, copy of a function in the process would be linked."""
-        module = library._final_module
+        module = linked(library)
         for function in module.functions:
             if function.linkage == Linkage.linkonce_odr:
                 function.linkage = Linkage.internal
@@ -130,7 +157,8 @@ class Inlined(CompilerBase):
     def define_pipelines(self) -> list[Any]:
         """The passes."""
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        pipeline.passes = [(self.lowering, text) if step is NativeLowering else (step, text) for step, text in pipeline.passes]
+        kept = [(step, text) for step, text in pipeline.passes if step.__name__ not in NEEDLESS]
+        pipeline.passes = [(self.lowering, text) if step is NativeLowering else (step, text) for step, text in kept]
         pipeline._finalized = False
         pipeline.finalize()
         return [pipeline]

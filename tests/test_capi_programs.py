@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import capi_library
+import numpy as np
 import pytest
 from capi_library import ROOT
 
@@ -85,14 +86,25 @@ def test_guard_pages_of_every_instruction_set(isa, library, tmp_path):
 
 # ---------------------------------------------------------------- examples
 
+def pixels(file: Path) -> np.ndarray:
+    """The image of a binary PPM file."""
+    kind, width, height, most, data = file.read_bytes().split(maxsplit=4)
+    assert (kind, most) == (b"P6", b"255")
+    return np.frombuffer(data, np.uint8).reshape(int(height), int(width), 3).astype(float)
+
+
 @pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
 def test_photo(static, library, tmp_path):
     program = compiled(compilers()[0], EXAMPLES / "photo.c", tmp_path / "photo", *flags(library, static))
-    for pooling in ("soft", "avg", "gem", "max", "min"):
-        run(program, "-", tmp_path / "a.ppm", pooling, env=bare(tmp_path))
+    run(program, "-", tmp_path / "a.ppm", env=bare(tmp_path))
+    windows = pixels(tmp_path / "a.ppm").reshape(30, 2, 40, 2, 3)
+    for pooling in ("soft", "avg", "gem", "max"):
         run(program, tmp_path / "a.ppm", tmp_path / "b.ppm", pooling, env=bare(tmp_path))
-        assert (tmp_path / "b.ppm").read_bytes().startswith(b"P6\n40 30\n255\n")
-        assert (tmp_path / "b.ppm").stat().st_size == len(b"P6\n40 30\n255\n") + 40 * 30 * 3
+        found = pixels(tmp_path / "b.ppm")
+        assert found.shape == (30, 40, 3)
+        assert ((found >= windows.min((1, 3))) & (found <= windows.max((1, 3)))).all()
+        if pooling in ("avg", "max"):
+            assert abs(found - getattr(np, {"avg": "mean"}.get(pooling, pooling))(windows, (1, 3))).max() <= 0.51
     wrong = subprocess.run([program, tmp_path / "none.ppm", tmp_path / "c.ppm"], capture_output=True, text=True)
     assert wrong.returncode == 1
     assert "none.ppm" in wrong.stderr
@@ -105,6 +117,13 @@ def test_cpp(static, library, tmp_path):
         pytest.skip(f"there is no {compiler}")
     program = compiled(compiler, EXAMPLES / "pool.cpp", tmp_path / "pool", *flags(library, static))
     assert "all as expected" in run(program, env=bare(tmp_path))
+
+
+def test_readme(library, tmp_path):
+    text = (ROOT / "capi" / "README.md").read_text()
+    (tmp_path / "a.c").write_text(re.search(r"```c\n(.*?)```", text, re.DOTALL)[1])
+    expected = re.search(r"It prints `(.*?)`", text)[1]
+    assert run(compiled(compilers()[0], tmp_path / "a.c", tmp_path / "a", *flags(library)), env=bare(tmp_path)) == expected + "\n"
 
 
 def test_rust(library, tmp_path):
@@ -163,8 +182,9 @@ def sanitised(name: str, kind: str, library: Path, folder: Path) -> Path:
     return program
 
 
+# AddressSanitizer's allocator does not survive a fork among threads, and reload is about a library that is not linked
 @pytest.mark.full
-@pytest.mark.parametrize("name", [n for n in PROGRAMS if n != "reload"])
+@pytest.mark.parametrize("name", [n for n in PROGRAMS if n not in ("fork", "reload")])
 def test_address_and_undefined_behaviour(name, library, tmp_path):
     run(sanitised(name, "address,undefined", library, tmp_path), *SMALL.get(name, ()), env=bare(tmp_path))
 

@@ -609,26 +609,22 @@ static void check_weight_gradient(call *k)
     disjoint(k, t, "grad_weight");
 }
 
-static kernel_function order_kernel(call *k, const geometry *g, bool backward, bool learns, int64_t longest)
+static kernel_function order_kernel(call *k, const geometry *g, bool backward, int64_t longest)
 {
     kernel_function f = NULL;
-    if (is_quad(k, g, backward)) {
-        int loop = learns ? k->lanes ? LOOP_QUAD_CHANNELS_LEARNING : LOOP_QUAD_LEARNING : k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD;
-        f = find_kernel(k->pooling->chooses, backward, k->dtype, loop);
-    }
+    if (is_quad(k, g, backward))
+        f = find_kernel(k->pooling->chooses, backward, k->dtype, k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD);
     int loop = longest <= MOST_TAPS ? LOOP_FEW_SHORT : longest <= INSERTION ? LOOP_SHORT_ONES : LOOP_LONG_ONES;
-    return f ? f : needed_kernel(k, k->pooling->chooses, backward, learns ? loop + LOOP_FEW_SHORT_LEARNING - LOOP_FEW_SHORT : loop);
+    return f ? f : needed_kernel(k, k->pooling->chooses, backward, loop);
 }
 
 static double *order_backward_operands(call *k, rank_table *t, geometry *g, addresses *a)
 {
     int64_t block = t->n_counts * t->ranks, n = k->out_dims[0] * k->out_dims[1] * block;
-    bool learns = k->r->grad_weight != NULL;
     int64_t own[5] = {k->out_dims[1] * block, block, 0, 0, 0};
     operand(g, AT_GRAD_PARAM, own);
-    double *sums = take(k->c, learns ? (size_t)n * sizeof(double) : 8);
-    if (learns)
-        memset(sums, 0, (size_t)n * sizeof(double));
+    double *sums = take(k->c, (size_t)n * sizeof(double));
+    memset(sums, 0, (size_t)n * sizeof(double));
     t->gradient = take(k->c, (size_t)t->range * sizeof(double));
     t->total = take(k->c, (size_t)t->ranks * sizeof(double));
     a->words[AT_GRAD_WEIGHTS] = address(sums);
@@ -658,7 +654,7 @@ void run_order(call *k)
     extra fields[] = {{AT_RANKS, t.ranks, NULL, 0}, {AT_RANK_ROW, 0, t.row_of, longest + 1},
                       {AT_RANK_CHANNEL, t.rows == 1 ? 0 : t.n_counts * t.ranks, NULL, 0}};
     plan made = planned(k, &g, r->backward, 1, false, true, fields, 3);
-    launch(k, order_kernel(k, &g, r->backward, learns, longest), &made, r->backward, &a, false, NULL, NULL);
+    launch(k, order_kernel(k, &g, r->backward, longest), &made, r->backward, &a, false, NULL, NULL);
     if (r->backward)
         settle_gradient(k, r->grad_x, "grad_x", &grad_x);
     if (learns && !k->dry)

@@ -66,13 +66,13 @@ typedef enum {
     HUGE_SIZES, ONE_MORE, HUGE_STRIDE, LEAST_STRIDE, NO_DATA, NO_SHAPE, OVER_AN_INPUT, OVER_ITSELF, OVER_ANOTHER, WRONGS
 } wrong;
 
+enum { VALUE = NUMBAPOOL_VALUE_ERROR, TYPE = NUMBAPOOL_TYPE_ERROR, BUFFER = NUMBAPOOL_BUFFER_ERROR };
+
 static const int statuses[WRONGS] = {
-    [NO_TENSOR] = NUMBAPOOL_VALUE_ERROR, [SIX_AXES] = NUMBAPOOL_VALUE_ERROR, [NEGATIVE_AXES] = NUMBAPOOL_VALUE_ERROR, [COMPLEX] = NUMBAPOOL_TYPE_ERROR,
-    [EIGHT_BIT_FLOAT] = NUMBAPOOL_TYPE_ERROR, [ODD_BITS] = NUMBAPOOL_TYPE_ERROR, [TWO_LANES] = NUMBAPOOL_TYPE_ERROR, [NO_LANES] = NUMBAPOOL_TYPE_ERROR,
-    [OTHER_DTYPE] = NUMBAPOOL_TYPE_ERROR, [ON_A_GPU] = NUMBAPOOL_BUFFER_ERROR, [MISALIGNED] = NUMBAPOOL_BUFFER_ERROR,
-    [NEGATIVE_SIZE] = NUMBAPOOL_VALUE_ERROR, [HUGE_SIZES] = NUMBAPOOL_VALUE_ERROR, [ONE_MORE] = NUMBAPOOL_VALUE_ERROR,
-    [HUGE_STRIDE] = NUMBAPOOL_VALUE_ERROR, [LEAST_STRIDE] = NUMBAPOOL_VALUE_ERROR, [NO_DATA] = NUMBAPOOL_BUFFER_ERROR, [NO_SHAPE] = NUMBAPOOL_VALUE_ERROR,
-    [OVER_AN_INPUT] = NUMBAPOOL_BUFFER_ERROR, [OVER_ITSELF] = NUMBAPOOL_BUFFER_ERROR, [OVER_ANOTHER] = NUMBAPOOL_BUFFER_ERROR,
+    [NO_TENSOR] = VALUE,      [SIX_AXES] = VALUE,     [NEGATIVE_AXES] = VALUE, [COMPLEX] = TYPE,   [EIGHT_BIT_FLOAT] = TYPE, [ODD_BITS] = TYPE,
+    [TWO_LANES] = TYPE,       [NO_LANES] = TYPE,      [OTHER_DTYPE] = TYPE,    [ON_A_GPU] = BUFFER, [MISALIGNED] = BUFFER,    [NEGATIVE_SIZE] = VALUE,
+    [HUGE_SIZES] = VALUE,     [ONE_MORE] = VALUE,     [HUGE_STRIDE] = VALUE,   [LEAST_STRIDE] = VALUE, [NO_DATA] = BUFFER,    [NO_SHAPE] = VALUE,
+    [OVER_AN_INPUT] = BUFFER, [OVER_ITSELF] = BUFFER, [OVER_ANOTHER] = BUFFER,
 };
 
 /* Strides that the tensor has by its shape, to be changed. */
@@ -99,14 +99,18 @@ static bool spoil(operands *o, int slot, wrong how, bool backward)
     case MISALIGNED: d->byte_offset = 1; return true;
     case NEGATIVE_SIZE: t->shape[0] = -1; return d->ndim > 0;
     case HUGE_SIZES: for (int i = 0; i < 4; i++) t->shape[i] = (int64_t)1 << 40; return d->ndim > 1;
-    case ONE_MORE: t->shape[0]++; return d->ndim > 0;
+    case ONE_MORE: t->shape[0]++; return d->ndim > 0 && !(slot == SECOND && o->pooling->second == RANKS); /* sort takes more weights than ranks */
     case HUGE_STRIDE: own_strides(t); return t->strides[0] = INT64_MAX, d->ndim > 1;
     case LEAST_STRIDE: own_strides(t); return t->strides[0] = INT64_MIN, d->ndim > 1;
     case NO_DATA: d->data = NULL; return true;
     case NO_SHAPE: d->shape = NULL; return d->ndim > 0;
     case OVER_AN_INPUT: d->data = o->t[first]->data; return output;
     case OVER_ITSELF: own_strides(t); return t->strides[1] = 0, output && d->ndim > 1;
-    case OVER_ANOTHER: d->data = o->t[other] ? o->t[other]->data : d->data; return output && o->t[other] && slot != other && is_output(other, o->pooling, backward);
+    case OVER_ANOTHER:
+        if (!output || !o->t[other] || slot == other || !is_output(other, o->pooling, backward))
+            return false;
+        d->data = o->t[other]->data;
+        return true;
     default: return false;
     }
 }
@@ -185,9 +189,12 @@ static void bad_samples(const pooling *p)
         for (int64_t k = 0; k < elements(o.t[SECOND]); k++)
             put(at(o.t[SECOND], k), o.t[SECOND]->dtype, bad[i]);
         int status = both(&o);
-        CHECK(status == NUMBAPOOL_OK || (status == NUMBAPOOL_VALUE_ERROR && names("samples")), "%s: status %d for samples of %g", p->name, status, bad[i]);
-        for (int64_t k = 0, n = status == NUMBAPOOL_OK ? elements(o.t[INDICES]) : 0; k < n; k++)
-            CHECK(value(o.t[INDICES], k) >= 0 && value(o.t[INDICES], k) < 63, "%s: an index of %g for samples of %g", p->name, value(o.t[INDICES], k), bad[i]);
+        CHECK(status == NUMBAPOOL_OK || (status == NUMBAPOOL_VALUE_ERROR && names("samples")), "%s: status %d for samples of %g", p->name, status,
+              bad[i]);
+        for (int64_t k = 0, n = status == NUMBAPOOL_OK ? elements(o.t[INDICES]) : 0; k < n; k++) {
+            double index = value(o.t[INDICES], k);
+            CHECK(index >= 0 && index < 63, "%s: an index of %g for samples of %g", p->name, index, bad[i]);
+        }
         discard(&o);
     }
 }

@@ -41,8 +41,8 @@ static void fork_once(const char *when)
         alarm(LIMIT);
         exit(parallel_call() && numbapool_set_num_threads(3) == NUMBAPOOL_OK && parallel_call() ? 0 : 1);
     }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: the child ended with status %x", when,
-          (unsigned)status);
+    CHECK(child > 0 && waitpid(child, &status, 0) == child, "%s: fork or waitpid", when);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: the child ended with status %x", when, (unsigned)status);
     CHECK(parallel_call(), "%s: the parent's results differ", when);
 }
 

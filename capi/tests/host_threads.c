@@ -64,6 +64,12 @@ static int own_threads(void)
     return n;
 }
 
+static void nothing(void *argument, int64_t i)
+{
+    (void)argument;
+    (void)i;
+}
+
 static void try_host(const operands *serial, const pooling *p, const input *in, numbapool_parallel_for run, int threads)
 {
     static host h;
@@ -83,6 +89,9 @@ static void try_host(const operands *serial, const pooling *p, const input *in, 
 
 int main(void)
 {
+    static host h;
+    on_threads(&h, 1, nothing, NULL); /* a sanitizer makes a thread with the first of ours */
+    int before = own_threads();
     numbapool_set_num_threads(HOSTS);
     for (int l = 0; l < LAYOUTS; l++) {
         input in = {.batch = 2, .channels = 8, .spatial = {130, 131}, .rank = 2, .layout = (layout)l, .dtype = F32};
@@ -97,6 +106,6 @@ int main(void)
             discard(&serial);
         }
     }
-    CHECK(own_threads() == 1, "the library made threads of its own");
+    CHECK(own_threads() == before, "the library made threads of its own");
     return report("host_threads");
 }

@@ -63,9 +63,10 @@ static const pooling poolings[] = {
     {"stochastic, mean", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, false, false, 5},
     {"s3", NULL, numbapool_s3_shape, s3_forward, s3_backward, OWN, NOTHING, false, false, true, 6},
     {"s3, mean", NULL, numbapool_s3_shape, s3_forward, s3_backward, OWN, NOTHING, false, false, false, 7},
-    {"fractional_max", "samples", numbapool_fractional_max_shape, fractional_max_forward, fractional_max_backward, OWN, NOTHING, false, true, true, 8},
-    {"fractional_max, kernel", "samples", numbapool_fractional_max_shape, fractional_max_forward, fractional_max_backward, OWN, DRAWS, false, true, true,
-     9},
+    {"fractional_max", "samples", numbapool_fractional_max_shape, fractional_max_forward, fractional_max_backward, OWN, NOTHING, false, true,
+     true, 8},
+    {"fractional_max, kernel", "samples", numbapool_fractional_max_shape, fractional_max_forward, fractional_max_backward, OWN, DRAWS, false, true,
+     true, 9},
     {"fractional_avg", NULL, numbapool_fractional_avg_shape, fractional_avg_forward, fractional_avg_backward, OWN, NOTHING, false, false, false, 8},
     {"max_unpool", NULL, numbapool_max_unpool_shape, max_unpool_forward, max_unpool_backward, UNPOOL, NOTHING, false, false, true, 0},
 };

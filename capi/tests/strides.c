@@ -1,5 +1,5 @@
-/* Strides: reversed axes, gaps, axes in any order, repeated inputs, byte_offset.  Results are those of dense tensors, to the last bit where the memory
- * order of the sums is the same, and nothing between and around an output's elements is written. */
+/* Strides: reversed axes, gaps, axes in any order, repeated inputs, byte_offset.  Results are those of dense tensors, up to rounding, and nothing
+ * between and around an output's elements is written. */
 #include "poolings.h"
 
 enum { MARGIN = 128, MARK = 0xC3 };

@@ -100,7 +100,8 @@ static int refused(trial *a, const operands *serial, size_t needed)
         found += status == NUMBAPOOL_BUFFER_ERROR;
         CHECK(status == NUMBAPOOL_OK || status == NUMBAPOOL_BUFFER_ERROR, "%s: status %d for a workspace that is too small", a->text, status);
         CHECK(status != NUMBAPOOL_OK || same_outputs(&a->o, serial), "%s: differs with %zu bytes less", a->text, less[i]);
-        CHECK(status == NUMBAPOOL_OK || untouched(a), "%s: refused after it has written, with %zu bytes of %zu", a->text, a->o.params.workspace_size, needed);
+        CHECK(status == NUMBAPOOL_OK || untouched(a), "%s: refused after it has written, with %zu of %zu bytes", a->text, a->o.params.workspace_size,
+              needed);
         CHECK(status == NUMBAPOOL_OK || strstr(numbapool_error_message(), "workspace"), "%s: the message does not name the workspace", a->text);
     }
     CHECK(!needed || found > 0, "%s: no workspace was refused, though %zu bytes are said to be needed", a->text, needed);
