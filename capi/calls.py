@@ -71,12 +71,14 @@ class Capi:
 
     # ------------------------------------------------------------ arguments
 
-    def params(self, given: dict[str, Any], prefix: str, ndim: int) -> Any:
+    def params(self, function: Callable[..., Any], given: dict[str, Any], prefix: str, ndim: int) -> Any:
         """numbapool_params from the arguments of a public function."""
         p = self.ffi.new("numbapool_params *")
         self.check(self.lib.numbapool_params_init(p, self.ffi.sizeof("numbapool_params")))
         p.rank, p.form = ndim, FORMS[prefix]
         keep = []
+        if "stride" in given and given["stride"] is None:  # which is kernel_size, also where a pooling has a default of its own
+            given = {**given, "stride": given.get("kernel_size", inspect.signature(function).parameters["kernel_size"].default)}
         for name, value in given.items():
             if value is None or name in ("x", "logit", "weight", "samples", "out", "return_indices", "return_sequences", "grad"):
                 continue
@@ -125,7 +127,7 @@ class Capi:
         if name == "numbapool_max_unpool":
             tensors["indices"] = np.asarray(given["indices"], np.int64)
         tensors |= {n: real(tensors[n]) for n in PARAMETER_TENSORS if n in tensors}
-        return name, {"x": np.asarray(x), **tensors}, self.params(given, prefix, int(ndim))
+        return name, {"x": np.asarray(x), **tensors}, self.params(getattr(numbapool, function), given, prefix, int(ndim))
 
     def shape(self, name: str, x: np.ndarray, params: Any) -> tuple[int, ...]:
         """The shape of y."""

@@ -16,11 +16,12 @@
  * and owns nothing that the caller passes.
  *
  * DTYPES: float16, bfloat16 (both computed in float32), float32, float64; max, min, s3 in training, fractional_max and max_unpool also take
- * signed and unsigned integers of 8 to 64 bits, and booleans.  Every tensor of a call has the dtype of x but indices, which are int64, and
- * parameters (p, weight, samples and their gradients), which are float32 or float64.
+ * signed and unsigned integers of 8 to 64 bits, and booleans.  Every tensor of a call has the dtype of x but indices, which are int64,
+ * parameters (p, weight, samples and their gradients), which are float32 or float64, and the gradients of integers (grad and grad_x), which are
+ * both of one floating dtype.
  *
- * OUTPUTS are allocated by the caller, in the shape that the pooling's _shape function tells, with any strides under which no two elements
- * share memory.  They may not overlap an input.  Nothing outside of them is written.  A gradient that is not dense in channels-first or
+ * OUTPUTS are allocated by the caller, in the shape that the pooling's _shape function tells (it looks at x's shape alone, not at its data), with
+ * any strides that permute, reverse or space out axes; those under which two elements share memory are refused.  They may not overlap an input.  Nothing outside of them is written.  A gradient that is not dense in channels-first or
  * channels-last order is computed in the workspace and copied.
  *
  * RETURNS: every function that returns int returns NUMBAPOOL_OK or another numbapool_status; numbapool_error_message then tells what is wrong, and

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numbapool import kernels, publish
-from numbapool.numeric import DTYPES, FLOATS, HALVES, INTEGERS
+from numbapool.numeric import DTYPES, FLOATS, HALVES
 
 from . import functions
 
@@ -134,11 +134,9 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
 
 
 def select(pooling: str) -> Iterator[Entry]:
-    """The kernels of a choice."""
+    """The kernels of a choice: fast ones for max and floating dtypes, and for 2x2 windows of images' uint8."""
     formula = module(pooling)
     for dtype in DTYPES:
-        fast = dtype not in INTEGERS
-
         def entry(loop: str, make: Callable[..., Any], *arguments: Any, backward: bool = False, plain: bool = False, dtype: str = dtype) -> Entry:
             return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain)
 
@@ -148,16 +146,20 @@ def select(pooling: str) -> Iterator[Entry]:
         yield entry("PLACES", kernels.select_kernel, formula, dtype, True, False, plain=True)
         yield entry("PLACES_WIDE", kernels.select_kernel, formula, dtype, True, True, plain=True)
         yield entry("GENERAL", kernels.select_kernel, formula, dtype, False, False, plain=True)
-        yield entry("SWEEP", kernels.choose_kernel, formula, dtype, False)
-        if fast:
-            yield from (entry(f"PLACES_{s.upper()}", kernels.select_kernel, formula, dtype, True, False, s) for s in ("quad", "nine", "short"))
+        if dtype in FLOATS:
             yield entry("PLACES", kernels.select_backward_kernel, formula, dtype, False, backward=True, plain=True)
             yield entry("PLACES_WIDE", kernels.select_backward_kernel, formula, dtype, True, backward=True, plain=True)
+        if dtype in FLOATS or dtype == "uint8":
+            yield entry("SWEEP", kernels.choose_kernel, formula, dtype, False)
+        if pooling == "min":
+            continue
+        if dtype in FLOATS:
+            yield from (entry(f"PLACES_{s.upper()}", kernels.select_kernel, formula, dtype, True, False, s) for s in ("quad", "nine", "short"))
             yield entry("PLACES_OWN", kernels.select_backward_kernel, formula, dtype, False, "own", backward=True)
-        if dtype == "float32" or (pooling == "max" and dtype in ("float64", "uint8")):
+        if dtype in ("float32", "float64", "uint8"):
             yield direct("QUAD", "quad", False)
             yield direct("QUAD_CHANNELS", "quad", True)
-        if dtype == "float32" or (pooling == "max" and dtype == "float64"):
+        if dtype in ("float32", "float64"):
             yield entry("SWEEP_STRAIGHT", kernels.choose_kernel, formula, dtype, True)
             yield direct("THREE_ROWS", "three", False)
             yield direct("NINE_CHANNELS", "nine", True)

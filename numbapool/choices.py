@@ -48,7 +48,10 @@ def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes:
     if max(h.grid[2], w.grid[2]) > 3 or (w.grid[1] > 2 and not channel_lanes) or (table[:, at.C_LANES] == 1).any():
         return None
     whole = h.count.min() == w.count.min() == 2 and h.grid[1:] == w.grid[1:] == (2, 2)
-    return "quad" if whole and strides[1 if channel_lanes else 4] == 1 else "nine" if channel_lanes else "short"
+    unit = strides[1 if channel_lanes else 4] == 1
+    if channel_lanes:  # whose loops read channels side by side
+        return None if not unit else "quad" if whole else "nine"
+    return "quad" if whole and unit else "short"
 
 
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,

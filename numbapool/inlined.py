@@ -17,7 +17,6 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
 
-
 # passes for closures, lists, array expressions, `with` and literals, of which there are none here: a tenth of the time
 NEEDLESS = frozenset(("WithLifting", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "FindLiterallyCalls", "LiteralUnroll",
                       "LiteralPropagationSubPipelinePass", "MakeFunctionToJitFunction", "RewriteDynamicRaises", "NopythonRewrites",

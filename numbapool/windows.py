@@ -111,6 +111,8 @@ def fractional(size: int, kernel: int, outputs: int, u: np.ndarray) -> Axis:
 
     Source: torch's FractionalMaxPooling.h; Graham, "Fractional max-pooling", arXiv:1412.6071, section 2.
     """
+    if u.size == 0:  # no planes: any windows will do
+        return at(np.zeros(outputs, np.int64), kernel)
     first = np.full((u.size, outputs), size - kernel, np.int64)
     if outputs > 1:
         alpha = u.dtype.type(size - kernel) / u.dtype.type(outputs - 1)

@@ -180,3 +180,25 @@ def test_out_with_a_reversed_axis(name, axis):
         getattr(numbapool, f"{name}_pool2d")(x, *args, out=out)
         np.testing.assert_allclose(out, expected, *TOLERANCE["float32"])
         assert (room[[0, 2]] == 7).all()
+
+
+def test_channels_that_do_not_lie_side_by_side():
+    """Every third channel of channels-last memory: the loop for 3x3 windows once read the channels between, too."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 14), np.float32)
+    gaps = np.zeros((2, 9, 14, 9), np.float32)[..., ::3].transpose(0, 3, 1, 2)
+    gaps[...] = x
+    for args in ((2,), (3, 2, 1), (3, 1)):
+        expected, index = numbapool.max_pool2d(x, *args, return_indices=True)
+        got, found = numbapool.max_pool2d(gaps, *args, return_indices=True)
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(found, index)
+        grad = np.random.default_rng(1).standard_normal(expected.shape, np.float32)
+        np.testing.assert_allclose(numbapool.max_pool2d_backward(grad, gaps, *args), numbapool.max_pool2d_backward(grad, x, *args), 1e-6, 1e-6)
+
+
+def test_fractional_windows_of_an_empty_batch():
+    x = np.zeros((0, 3, 9, 8), np.float32)
+    for more in ({"seed": 1}, {"samples": np.zeros((0, 3, 2))}):
+        y, index = numbapool.fractional_max_pool2d(x, 2, output_size=(4, 3), return_indices=True, **more)
+        assert y.shape == index.shape == (0, 3, 4, 3)
+        assert numbapool.fractional_max_pool2d_backward(y, x, 2, output_size=(4, 3), **more).shape == x.shape

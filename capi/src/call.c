@@ -112,7 +112,7 @@ static void check_sizes(context *c, const DLTensor *t, const char *name)
 }
 
 /* All that can be said of a tensor by itself; returns its dtype. */
-static dtype check_tensor(context *c, const DLTensor *t, const char *name, int least, int most)
+static dtype check_tensor(context *c, const DLTensor *t, const char *name, int least, int most, bool shape_only)
 {
     if (!t)
         fail(c, NUMBAPOOL_VALUE_ERROR, "%s must not be NULL", name);
@@ -131,7 +131,7 @@ static dtype check_tensor(context *c, const DLTensor *t, const char *name, int l
     bool empty = false;
     for (int i = 0; i < t->ndim; i++)
         empty |= t->shape[i] == 0;
-    if (!t->data && !empty)
+    if (!t->data && !empty && !shape_only)
         fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must have data, got NULL", name);
     if ((uintptr_t)memory_of(t) % (uintptr_t)item_bytes((dtype)found) && !empty)
         fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be aligned to its elements of %d bytes", name, item_bytes((dtype)found));
@@ -185,7 +185,7 @@ void checked_shape(call *k, const DLTensor *t, const char *name, const int64_t d
 
 view tensor_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted)
 {
-    dtype found = check_tensor(k->c, t, name, k->ndim + k->batched + 1, k->ndim + k->batched + 1);
+    dtype found = check_tensor(k->c, t, name, k->ndim + k->batched + 1, k->ndim + k->batched + 1, false);
     checked_shape(k, t, name, dims);
     if (found != wanted)
         fail(k->c, NUMBAPOOL_TYPE_ERROR, "%s must have dtype %s, got %s", name, dtype_names[wanted], dtype_names[found]);
@@ -304,7 +304,7 @@ void settle_gradient(call *k, const DLTensor *t, const char *name, const view *m
 
 void parameter_tensor(call *k, const DLTensor *t, const char *name)
 {
-    dtype found = check_tensor(k->c, t, name, 0, 5);
+    dtype found = check_tensor(k->c, t, name, 0, 5, false);
     if (found != FLOAT32 && found != FLOAT64)
         fail(k->c, NUMBAPOOL_TYPE_ERROR, "%s must have dtype float32 or float64, got %s", name, dtype_names[found]);
 }
@@ -456,12 +456,12 @@ void prepare(call *k, context *c, const request *r, bool dry)
     bool unpool_gradient = k->pooling->family == FAMILY_UNPOOL && r->backward; /* which has no x: its shape is that of the indices */
     const DLTensor *x = unpool_gradient ? r->indices_in : r->x;
     const char *name = unpool_gradient ? "indices" : "x";
-    k->dtype = check_tensor(c, x, name, k->ndim + 1, k->ndim + 2);
+    k->dtype = check_tensor(c, x, name, k->ndim + 1, k->ndim + 2, r->shape_only);
     if (unpool_gradient)
-        k->dtype = check_tensor(c, r->grad, "grad", k->ndim + 1, k->ndim + 2);
+        k->dtype = check_tensor(c, r->grad, "grad", k->ndim + 1, k->ndim + 2, false);
     k->grad_dtype = k->dtype;
     if (r->backward && !is_float(k->dtype) && !unpool_gradient)
-        k->grad_dtype = check_tensor(c, r->grad, "grad", k->ndim + 1, k->ndim + 2); /* the gradient of integers is of a floating dtype */
+        k->grad_dtype = check_tensor(c, r->grad, "grad", k->ndim + 1, k->ndim + 2, false); /* the gradient of integers is of a floating dtype */
     if (r->backward && k->pooling->family != FAMILY_UNPOOL && !is_float(k->grad_dtype))
         fail(c, NUMBAPOOL_TYPE_ERROR, "grad must be float16, bfloat16, float32 or float64, got %s", dtype_names[k->grad_dtype]);
     if (!is_float(k->dtype) && !k->pooling->integers)
@@ -485,7 +485,7 @@ static void check_outputs(call *k)
                 snprintf(own, sizeof own, "grad_%s", k->pooling->array.name);
                 name = own;
             }
-            check_tensor(k->c, outputs[i], name, 0, 5);
+            check_tensor(k->c, outputs[i], name, 0, 5, false);
         }
 }
 
@@ -496,7 +496,7 @@ static void check_inputs(call *k)
     static const char *const names[] = {"grad", "logit", NULL, "samples", "weight", "indices"};
     for (int i = 0; i < 6; i++)
         if (inputs[i])
-            check_tensor(k->c, inputs[i], names[i] ? names[i] : k->pooling->array.name, 0, 5);
+            check_tensor(k->c, inputs[i], names[i] ? names[i] : k->pooling->array.name, 0, 5, false);
 }
 
 static void shape_only(call *k)
@@ -541,11 +541,19 @@ void in_context(context *c, const request *r, bool dry)
 
 enum { SMALL_CALL = 12 << 10 }; /* bytes that small calls find on the stack */
 
-/* In a function of its own: what a setjmp's function changes in its own variables would be lost. */
+/* In a function of its own: what a setjmp's function changes in its own variables would be lost.  A caller's workspace is tried before anything is
+ * computed: one that is too small leaves the outputs as they were. */
 static void guarded(context *c, const request *r, bool dry)
 {
-    if (setjmp(c->out) == 0)
-        in_context(c, r, dry);
+    char *first = c->next;
+    if (setjmp(c->out))
+        return;
+    if (c->fixed) {
+        in_context(c, r, true);
+        c->next = first;
+        c->used = 0;
+    }
+    in_context(c, r, dry);
 }
 
 int run(const request *r)

@@ -57,9 +57,10 @@ static shape shape_of(const geometry *g, const table *chunks)
         return NO_SHAPE;
     if (most(h->kernel, w->kernel) > 3 || (w->stride > 2 && !g->channel_lanes) || single(chunks))
         return NO_SHAPE;
-    if (whole_pairs(h) && whole_pairs(w) && g->strides[AT_X][g->channel_lanes ? 1 : 4] == 1)
+    bool unit = g->strides[AT_X][g->channel_lanes ? 1 : 4] == 1;
+    if (whole_pairs(h) && whole_pairs(w) && unit)
         return QUAD;
-    return g->channel_lanes ? NINE : SHORT;
+    return !g->channel_lanes ? SHORT : unit ? NINE : NO_SHAPE; /* which reads channels side by side */
 }
 
 /* How to choose, and the plan of a call; the arguments are those of plan_general. */

@@ -144,26 +144,40 @@ void uniforms(uint64_t seed, int64_t planes, int64_t size, uint64_t stream, doub
 
 static uint64_t seed_key(const call *k) { return (uint64_t)k->p.seed & 0x7FFFFFFFFFFFFFFF; }
 
-typedef struct {
-    double value;
-    int64_t place;
-} ranked;
+static bool before(const ranked *p, const ranked *q) { return p->value < q->value || (p->value == q->value && p->place < q->place); }
 
-static int by_value(const void *a, const void *b)
+static void sink(ranked *heap, int64_t top, int64_t n)
 {
-    const ranked *p = a, *q = b;
-    if (p->value != q->value)
-        return p->value < q->value ? -1 : 1;
-    return p->place < q->place ? -1 : p->place > q->place;
+    ranked moved = heap[top];
+    for (int64_t child; (child = 2 * top + 1) < n; top = child) {
+        child += child + 1 < n && before(&heap[child], &heap[child + 1]);
+        if (!before(&moved, &heap[child]))
+            break;
+        heap[top] = heap[child];
+    }
+    heap[top] = moved;
 }
 
-/* The places of the smallest `n` of `size` numbers (the first of equal ones before the others), in the order of the numbers. */
-static ranked *smallest(call *k, const double *numbers, int64_t size)
+/* Heapsort: the C library's qsort may call malloc. */
+void sort_ranked(ranked *items, int64_t n)
+{
+    for (int64_t i = n / 2; i-- > 0;)
+        sink(items, i, n);
+    for (int64_t end = n; end-- > 1;) {
+        ranked last = items[0];
+        items[0] = items[end];
+        items[end] = last;
+        sink(items, 0, end);
+    }
+}
+
+/* Numbers in ascending order with their places, the first of equal ones before the others. */
+static ranked *in_order(call *k, const double *numbers, int64_t size)
 {
     ranked *sorted = take(k->c, (size_t)size * sizeof *sorted);
     for (int64_t i = 0; i < size; i++)
         sorted[i] = (ranked){numbers[i], i};
-    qsort(sorted, (size_t)size, sizeof *sorted, by_value);
+    sort_ranked(sorted, size);
     return sorted;
 }
 
@@ -191,7 +205,7 @@ static int64_t boundaries(call *k, int64_t size, double ratio, int i, int64_t *s
     }
     double *u = take(k->c, (size_t)outputs * sizeof *u);
     uniforms(seed_key(k), 1, outputs, (uint64_t)i + 1, u);
-    ranked *sorted = smallest(k, u, outputs);
+    ranked *sorted = in_order(k, u, outputs);
     for (int64_t o = 0; o < outputs; o++)
         sequence[1 + o] = whole;
     for (int64_t o = 0; o < size % outputs; o++)
@@ -352,7 +366,7 @@ static void positions(call *k, int64_t size, int64_t kernel, int64_t grid, int i
         int64_t strip = room - lo < grid ? room - lo : grid, n = grid / kernel;
         n = n < wanted - found ? n : wanted - found;
         n = n < strip ? n : strip;
-        ranked *sorted = smallest(k, u + lo, strip);
+        ranked *sorted = in_order(k, u + lo, strip);
         bool *kept = memset(take(k->c, (size_t)strip), 0, (size_t)strip);
         for (int64_t j = 0; j < n; j++)
             kept[sorted[j].place] = true;

@@ -478,20 +478,19 @@ typedef struct {
     double *gradient, *total; /* of one row, and what it is made of */
 } rank_table;
 
-static int by_size(const void *a, const void *b)
+/* Every number once, ascending; returns how many they are.  Neighbours are mostly equal. */
+static int64_t distinct(call *k, const int64_t *numbers, int64_t n, int64_t *found)
 {
-    int64_t p = *(const int64_t *)a, q = *(const int64_t *)b;
-    return p < q ? -1 : p > q;
-}
-
-static int64_t distinct(int64_t *numbers, int64_t n)
-{
-    int64_t found = 0;
-    qsort(numbers, (size_t)n, sizeof *numbers, by_size);
+    ranked *sorted = take(k->c, (size_t)n * sizeof *sorted);
+    int64_t changes = 0, count = 0;
     for (int64_t i = 0; i < n; i++)
-        if (!found || numbers[i] != numbers[found - 1])
-            numbers[found++] = numbers[i];
-    return found;
+        if (i == 0 || numbers[i] != numbers[i - 1])
+            sorted[changes++] = (ranked){(double)numbers[i], numbers[i]};
+    sort_ranked(sorted, changes);
+    for (int64_t i = 0; i < changes; i++)
+        if (!count || sorted[i].place != found[count - 1])
+            found[count++] = sorted[i].place;
+    return count;
 }
 
 /* All products of a window's counts along the axes, ascending. */
@@ -499,16 +498,16 @@ static void window_counts(call *k, rank_table *t)
 {
     int64_t *found[3], sizes[3], n = 0;
     for (int i = 0; i < 3; i++) {
-        const axis *a = &k->axes[i];
-        found[i] = memcpy(take_words(k->c, a->outputs), a->count, (size_t)a->outputs * sizeof(int64_t));
-        sizes[i] = distinct(found[i], a->outputs);
+        found[i] = take_words(k->c, k->axes[i].outputs);
+        sizes[i] = distinct(k, k->axes[i].count, k->axes[i].outputs, found[i]);
     }
-    t->counts = take_words(k->c, sizes[0] * sizes[1] * sizes[2]);
+    int64_t *products = take_words(k->c, sizes[0] * sizes[1] * sizes[2]);
     for (int64_t d = 0; d < sizes[0]; d++)
         for (int64_t h = 0; h < sizes[1]; h++)
             for (int64_t w = 0; w < sizes[2]; w++)
-                t->counts[n++] = found[0][d] * found[1][h] * found[2][w];
-    t->n_counts = distinct(t->counts, n);
+                products[n++] = found[0][d] * found[1][h] * found[2][w];
+    t->counts = take_words(k->c, n);
+    t->n_counts = distinct(k, products, n, t->counts);
 }
 
 static void read_logits(call *k, rank_table *t)

@@ -160,6 +160,12 @@ void run_s3_inference(call *k);
 void scatter(call *k, const view *values, const view *index, const view *result, bool add);
 
 /* windows of poolings that draw them (draws.c) */
+typedef struct {
+    double value;
+    int64_t place;
+} ranked;
+
+void sort_ranked(ranked *items, int64_t n); /* by value, then by place */
 void uniforms(uint64_t seed, int64_t planes, int64_t size, uint64_t stream, double *numbers);
 void regular_windows(call *k);
 void fractional_windows(call *k);

@@ -1,8 +1,11 @@
 /* From operands to a kernel that has run: which plan, which kernel, how many threads.  What call.py, prepared.py and threads.py do in Python. */
+#define _POSIX_C_SOURCE 200809L /* open, read, O_CLOEXEC */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "families.h"
 
@@ -86,17 +89,18 @@ kernel_function needed_kernel(call *k, int formula, bool backward, int loop)
 
 /* ---------------------------------------------------------------- caches */
 
+/* Without stdio, which would call malloc. */
 static int64_t read_cache_size(void)
 {
     int64_t largest = 0;
     for (int i = 0; i < 8; i++) {
         char name[80], text[32] = "";
         snprintf(name, sizeof name, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
-        FILE *file = fopen(name, "r");
-        if (!file)
+        int file = open(name, O_RDONLY | O_CLOEXEC);
+        if (file < 0)
             break;
-        long long size = fgets(text, sizeof text, file) ? atoll(text) : 0;
-        fclose(file);
+        long long size = read(file, text, sizeof text - 1) > 0 ? atoll(text) : 0;
+        close(file);
         if (size * 1024 > largest)
             largest = size * 1024;
     }

@@ -147,7 +147,7 @@ static void places_single(int64_t *first, int64_t room, int64_t outputs, float u
  * Source: torch's FractionalMaxPooling.h; Graham, "Fractional max-pooling", arXiv:1412.6071, section 2. */
 void fractional(context *c, axis *a, int64_t size, int64_t kernel, int64_t outputs, const double *u, int64_t planes, bool single)
 {
-    int64_t *first = full(c, most(planes, 1) * outputs, size - kernel);
+    int64_t *first = full(c, most(planes, 1) * outputs, planes ? size - kernel : 0);
     for (int64_t p = 0; p < planes && outputs > 1; p++) {
         if (single)
             places_single(first + p * outputs, size - kernel, outputs, (float)u[p]);

@@ -145,13 +145,14 @@ def fixed_windows(view: Any, x: Any, kernel: Any, size: Any, ratio: Any, samples
             raise ValueError(f"{where}: output_size + kernel_size - 1 must be at most the input's size {m}, got {o} + {k} - 1")
     kind = np.float64 if x.dtype == "float64" else np.float32
     if samples is None:
-        u = random.uniforms(random.key(seed, where), n * c, ndim).astype(kind)
+        key = random.key(seed, where)
+        u = (random.uniforms(key, n * c, ndim) if n * c else np.zeros((0, ndim))).astype(kind)
     else:
         u = np.asarray(arrays.values(samples, f"{where}: samples"))
         expected = (n, c, ndim) if len(x.shape) == ndim + 2 else (c, ndim)
         if u.shape != expected and u.shape != (n, c, ndim):
             raise ValueError(f"{where}: samples must have shape {expected}, got {u.shape}")
-        u = u.astype(kind).reshape(-1, ndim)
+        u = u.astype(kind).reshape(n * c, ndim)
         if not ((u >= 0) & (u < 1)).all():
             raise ValueError(f"{where}: samples must lie in [0, 1)")
     columns = (1, 0) if ndim == 2 else range(ndim)  # torch's 2d samples hold the width first
