@@ -18,7 +18,7 @@ test: lint plain capi-few
 # with the whole C library, whose bits are compared with those of kernels that Python compiles for the same kind of processor
 test-full: lint plain capi
 	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full"
-	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES= \
+	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES=-prefer-256-bit \
 	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full" tests/test_capi.py
 
 # the same formulas as plain Python, without a compiler between text and result

@@ -4,6 +4,7 @@ It needs a built library ($NUMBAPOOL_CAPI, else build/capi) and measures through
 """
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -25,11 +26,12 @@ from . import timing
 LARGE, SMALL = (16, 64, 112, 112), (1, 1, 4, 4)
 WINDOWS = {"2x2": ((2,), {}), "3x3 s2 p1": ((3, 2, 1), {}), "5x5 s3": ((5, 3), {}), "global": ((), {})}
 LOADS = 15
+AT_ONCE = 8  # calls of several threads in a turn: after a rest the system needs some milliseconds to spread threads over processors
 LOADING = "import ctypes, sys, time; begin = time.perf_counter(); ctypes.CDLL(sys.argv[1]); print(time.perf_counter() - begin)"
 
 
 def contenders(capi: Capi, pool: str, window: str, backward: bool, channels_last: bool, dtype: str, shape: tuple) -> dict[str, Callable[[], Any]]:
-    """The same call by Python and by C, both into memory that is there (but Python's gradients)."""
+    """The same call by Python and by C, into the same memory (but for gradients, which Python's calls make)."""
     args, kwargs = WINDOWS[window]
     name = f"{'global_' * (window == 'global')}{pool}_pool2d"
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
@@ -39,11 +41,18 @@ def contenders(capi: Capi, pool: str, window: str, backward: bool, channels_last
     y = function(x, *args, **kwargs)
     c_name, tensors, params = capi.bound(name, x, args, kwargs)
     if not backward:
-        mine = capi.caller(c_name, {**tensors, "y": np.empty_like(y)}, params.p)
+        mine = capi.caller(c_name, {**tensors, "y": y}, params.p)
         return {"Python": lambda: function(x, *args, out=y, **kwargs), "C": lambda: capi.check(mine())}
     gradient = getattr(numbapool, f"{name}_backward")
-    mine = capi.caller(f"{c_name}_backward", {**tensors, "grad": y, "grad_x": np.empty_like(x)}, params.p)
+    made = gradient(y, x, *args, **kwargs)
+    mine = capi.caller(f"{c_name}_backward", {**tensors, "grad": y, "grad_x": made[0] if isinstance(made, tuple) else made}, params.p)
     return {"Python": lambda: gradient(y, x, *args, **kwargs), "C": lambda: capi.check(mine())}
+
+
+def repeated(call: Callable[[], Any], times: int) -> None:
+    """So many calls."""
+    for _ in range(times):
+        call()
 
 
 def labels() -> Iterator[tuple]:
@@ -64,9 +73,11 @@ def measure(capi: Capi, row: tuple, seconds: float) -> dict[str, Any]:
     numba.set_num_threads(threads)
     capi.settings["num_threads"] = threads
     calls = contenders(capi, pool, window, backward, channels_last, dtype, LARGE)
-    times = timing.interleaved({name: timing.Contender(call) for name, call in calls.items()}, seconds, rest=0.01 if threads > 1 else 0.0)
+    many = {name: timing.Contender(functools.partial(repeated, call, AT_ONCE if threads > 1 else 1)) for name, call in calls.items()}
+    times = timing.interleaved(many, seconds, rest=0.01 if threads > 1 else 0.0)
     label = f"{pool} {'backward' if backward else 'forward'} {window} {'channels-last' if channels_last else 'channels-first'} {dtype} {threads}t"
-    return {"label": label, **{n: round(1e3 * t.median, 4) for n, t in times.items()}, "ratio": round(times["C"].median / times["Python"].median, 3)}
+    each = 1e3 / (AT_ONCE if threads > 1 else 1)
+    return {"label": label, **{n: round(each * t.median, 4) for n, t in times.items()}, "ratio": round(times["C"].median / times["Python"].median, 3)}
 
 
 def small_call(capi: Capi) -> dict[str, float]:

@@ -18,6 +18,7 @@ from . import functions
 SAME = {  # poolings whose kernels are those of another one, with what its further numbers then are
     "swap": ("soft", (1.0,)), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
 }
+COMMON = ("avg", "soft")  # whose 2x2 windows have a loop of their own in half types, too
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
     # of folds, and of choices without places
@@ -124,9 +125,11 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             yield entry("SWEEP", kernels.sweep_kernel)
             if f.plain_sum and not backward and dtype not in HALVES:
                 yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
-            if dtype in HALVES or (backward and f.learns):
+            if (dtype in HALVES and f.name not in COMMON) or (backward and f.learns):
                 continue
             yield entry("QUAD", kernels.direct_kernel, "quad", False)
+            if dtype in HALVES:
+                continue
             yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
             yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
             if f.plain_sum and not backward:
@@ -156,8 +159,9 @@ def select(pooling: str) -> Iterator[Entry]:
         if dtype in FLOATS:
             yield from (entry(f"PLACES_{s.upper()}", kernels.select_kernel, formula, dtype, True, False, s) for s in ("quad", "nine", "short"))
             yield entry("PLACES_OWN", kernels.select_backward_kernel, formula, dtype, False, "own", backward=True)
-        if dtype in ("float32", "float64", "uint8"):
+        if dtype in FLOATS or dtype == "uint8":
             yield direct("QUAD", "quad", False)
+        if dtype in ("float32", "float64", "uint8"):
             yield direct("QUAD_CHANNELS", "quad", True)
         if dtype in ("float32", "float64"):
             yield entry("SWEEP_STRAIGHT", kernels.choose_kernel, formula, dtype, True)
