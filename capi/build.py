@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
+from numbapool.numeric import INTEGERS
 from numbapool.stamp import digest_of
 
 from . import ahead, functions, header, kernels, layout, package, tables
@@ -45,8 +46,9 @@ def run(*command: str | Path) -> None:
 # ---------------------------------------------------------------- kernels
 
 def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
-    """The processors that a kernel is compiled for: the oldest one has the general kernels alone."""
-    return [p for p in processors if entry.plain or p != "x86-64"]
+    """The processors that a kernel is compiled for: the oldest has the general ones alone; of integers the newest runs those of the one before."""
+    left_out = {"x86-64"} if not entry.plain else {"x86-64-v4"} if entry.dtype in INTEGERS and len(processors) > 1 else set()
+    return [p for p in processors if p not in left_out]
 
 
 def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:

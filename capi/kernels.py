@@ -18,7 +18,7 @@ from . import functions
 SAME = {  # poolings whose kernels are those of another one, with what its further numbers then are
     "swap": ("soft", (1.0,)), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
 }
-COMMON = ("avg", "soft")  # whose 2x2 windows have a loop of their own in half types, too
+COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
     # of folds, and of choices without places
@@ -125,7 +125,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             yield entry("SWEEP", kernels.sweep_kernel)
             if f.plain_sum and not backward and dtype not in HALVES:
                 yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
-            if (dtype in HALVES and f.name not in COMMON) or (backward and f.learns):
+            if (f.name not in COMMON and dtype != "float32") or f.name.endswith("_inference") or (backward and f.learns):
                 continue
             yield entry("QUAD", kernels.direct_kernel, "quad", False)
             if dtype in HALVES:

@@ -71,12 +71,15 @@ static const kernel_row *row_of(int key)
     return low < kernel_count && kernel_rows[low].key == key ? &kernel_rows[low] : NULL;
 }
 
-/* The oldest processors have the general kernels alone, and no kernel is taken from another processor's set: results would differ in their last bits
- * with what the build left out. */
+/* The oldest processors have the general kernels alone.  Of floating numbers none is taken from another processor's set, where results may differ in
+ * their last bits; integers are chosen and moved, which every set does alike. */
 kernel_function find_kernel(int formula, bool backward, dtype t, int loop)
 {
     const kernel_row *row = processor < 0 ? NULL : row_of(((formula * 2 + backward) * 16 + (int)t) * 64 + loop);
-    return row ? row->on[processor] : NULL;
+    for (int i = processor; row && i >= 0; i--)
+        if (row->on[i] || is_float(t))
+            return row->on[i];
+    return NULL;
 }
 
 kernel_function needed_kernel(call *k, int formula, bool backward, int loop)
