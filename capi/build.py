@@ -14,12 +14,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
-from numbapool.numeric import INTEGERS
+from numbapool.numeric import DTYPES, INTEGERS
 from numbapool.stamp import digest_of
 
 from . import ahead, functions, header, kernels, layout, package, tables
@@ -28,6 +27,7 @@ HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
 PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
+GROUP = 30  # kernels that a process compiles: with more it takes more than a gigabyte, with fewer it does more of them twice
 HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
 
 
@@ -52,7 +52,7 @@ def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
 
 
 def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:
-    """Compile kernels of one formula and dtype, which share their front end; returns the files by functions' names."""
+    """Compile some kernels; returns the files by functions' names."""
     ahead.check_version()
     gc.set_threshold(200_000, 50, 50)  # Numba makes many small objects that stay: a seventh of the time
     machines = {p: ahead.Processor(p, triple()) for p in processors}
@@ -78,12 +78,10 @@ def triple() -> str:
 
 
 def compile_kernels(entries: Sequence[kernels.Entry], processors: Sequence[str], folder: Path, jobs: int) -> dict[str, str]:
-    """All kernels, in groups that share their front end, the largest first; a process does one group, since Numba keeps all that it has made."""
+    """All kernels, in groups of mostly one dtype, which share some of the front end; a process does one, since Numba keeps all that it has made."""
     folder.mkdir(parents=True, exist_ok=True)
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for e in entries:
-        groups[(e.formula, e.dtype) if e.dtype in ("float32", "float64") else (e.dtype,)].append(e.name)
-    work = [(g, processors, folder) for g in sorted(groups.values(), key=len, reverse=True)]
+    names = [e.name for e in sorted(entries, key=lambda e: (DTYPES.index(e.dtype), e.formula))]
+    work = [(names[i:i + GROUP], processors, folder) for i in range(0, len(names), GROUP)]
     made: dict[str, str] = {}
     with get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         for i, done in enumerate(pool.imap_unordered(compile_some, work, chunksize=1)):

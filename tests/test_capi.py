@@ -37,8 +37,8 @@ def exact(capi):
 def exactly(e: Example) -> bool:
     """Whether Python's kernels are the library's.
 
-    Sort's weights come from two exponentials, some powers have kernels in Python alone, swap is soft at a temperature of 1 in the library, and in other
-    dtypes than float32 the library has loops for small windows for few poolings.
+    Sort's weights come from two exponentials, some powers have kernels in Python alone, swap is soft at a temperature of 1 in the library, and
+    in other dtypes than float32 the library has loops for small windows for few poolings.
     """
     name = re.sub(r"^(adaptive_|global_)|_pool\dd$", "", e.function)
     if name == "lp" and e.x.dtype == np.float32:
