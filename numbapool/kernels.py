@@ -34,6 +34,8 @@ from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
 
+_stack = functools.cache(memory.stack)  # one for all kernels, so that what reads it is one, too
+
 
 def _arities(names: dict[str, Any], parameters: int) -> tuple[int, int]:
     """How many accumulators a fold has, and how many terms its gradient: seen by running it once in plain Python."""
@@ -141,11 +143,11 @@ def _cells(dtype: str, wide: bool) -> dict[str, Any]:
     """Rows of values and of places; places are of 32 bits but for planes of 2^31 elements, at twice the speed."""
     value, place = numeric.real_name(dtype), "int64" if wide else "int32"
     room = CELLS + 64  # to the end of a vector, of which loops look at twice as many where they part even and odd positions
-    return dict(place=np.dtype(place).type, value_row=memory.stack(value, room), place_row=memory.stack(place, room),
-                value_rows=memory.stack(value, 2 * CELLS), place_rows=memory.stack(place, 2 * CELLS),
-                raw_rows=memory.stack(numeric.storage_name(dtype), 3 * CELLS), padded=memory.stack(value, 2 * select.SLOT),
-                ring_values=memory.stack(value, 4 * select.SLOT), ring_places=memory.stack(place, 4 * select.SLOT), tags=memory.stack("int64", 4),
-                wide_places=memory.stack("int64", 2 * CELLS))
+    return dict(place=np.dtype(place).type, value_row=_stack(value, room), place_row=_stack(place, room),
+                value_rows=_stack(value, 2 * CELLS), place_rows=_stack(place, 2 * CELLS),
+                raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS), padded=_stack(value, 2 * select.SLOT),
+                ring_values=_stack(value, 4 * select.SLOT), ring_places=_stack(place, 4 * select.SLOT), tags=_stack("int64", 4),
+                wide_places=_stack("int64", 2 * CELLS))
 
 
 @functools.cache
@@ -203,31 +205,31 @@ def draw_kernel(formula: types.ModuleType, backward: bool, dtype: str, indexed: 
     """Forward of a drawing pooling, with or without the indices, or backward; quad: for 2x2 windows in one pass; channel: the lanes are channels."""
     work = numeric.real_name(dtype)
     bound = dict(INDEXED=indexed, LEAST=np.nextafter(np.dtype(work).type(0), np.dtype(work).type(1)), place=np.int64 if wide else np.int32,
-                 places=memory.stack("int64" if wide else "int32", LANES))
+                 places=_stack("int64" if wide else "int32", LANES))
     if quad:
         bound |= _quads(dtype, channel)
     else:
-        bound |= dict(MOST_TAPS=order.MOST_TAPS, tap_lanes=memory.stack(work, order.MOST_TAPS * LANES))
+        bound |= dict(MOST_TAPS=order.MOST_TAPS, tap_lanes=_stack(work, order.MOST_TAPS * LANES))
     return stamp(f"draw_{'quad_' if quad else ''}{'backward' if backward else 'forward'}", [draw, formula], dtype, bound)
 
 
 def _quads(dtype: str, channel: bool) -> dict[str, Any]:
     """What the loops over 2x2 windows in registers stand on."""
     return dict(CHANNEL=channel, STEP=1 if channel else 2, clear_rest=direct.clear_rest, zero=direct.zero_one,
-                raw_block=memory.stack(numeric.storage_name(dtype), 4 * order.BLOCK))
+                raw_block=_stack(numeric.storage_name(dtype), 4 * order.BLOCK))
 
 
 @functools.cache
 def order_kernel(backward: bool, dtype: str, few: bool, short: bool, learns: bool) -> Callable[..., None]:
     """Forward or backward of a pooling by rank; few: windows are sorted side by side; short: small enough for insertion."""
-    bound = dict(SHORT=short, FEW=few, LEARNS=learns, tap_lanes=memory.stack(numeric.real_name(dtype), order.MOST_TAPS * LANES),
-                 sum_lanes=memory.stack("float64", order.MOST_TAPS * LANES))
+    bound = dict(SHORT=short, FEW=few, LEARNS=learns, tap_lanes=_stack(numeric.real_name(dtype), order.MOST_TAPS * LANES),
+                 sum_lanes=_stack("float64", order.MOST_TAPS * LANES))
     return stamp("order_backward" if backward else "order_forward", [order], dtype, bound)
 
 
 @functools.cache
 def order_quad_kernel(backward: bool, dtype: str, channel: bool, learns: bool) -> Callable[..., None]:
     """Forward or backward of a pooling by rank for 2x2 windows in one pass; channel: the lanes are channels."""
-    bound = dict(LEARNS=learns, tap_lanes=memory.stack(numeric.real_name(dtype), 4 * LANES), sum_lanes=memory.stack("float64", 4 * LANES),
+    bound = dict(LEARNS=learns, tap_lanes=_stack(numeric.real_name(dtype), 4 * LANES), sum_lanes=_stack("float64", 4 * LANES),
                  **_quads(dtype, channel))
     return stamp("order_quad_backward" if backward else "order_quad_forward", [order], dtype, bound)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,40 @@ def plain(module: types.ModuleType) -> dict[str, Any]:
     return {k: v for k, v in vars(module).items() if not k.startswith("__") and not isinstance(v, type | types.ModuleType)}
 
 
+def _token(value: Any) -> object:
+    """What tells two values that a function may read apart."""
+    if isinstance(value, types.FunctionType):
+        return value.__code__
+    if isinstance(value, bool | int | float | str | tuple | np.generic | type):
+        return repr(value)  # in which 1, True and 1.0 differ, and 0.0 and -0.0
+    return value if isinstance(value, Hashable) else id(value)  # a table of a formula's, which lives as long as its module
+
+
+_made: dict[tuple, Any] = {}
+
+
+def _key(k: str, f: types.FunctionType, everything: dict[str, Any]) -> tuple:
+    """A function with all that it and what it calls may read."""
+    return k, f.__code__, f.__defaults__, tuple((n, _token(everything[n])) for n in sorted(_reads(f, everything)) if n in everything)
+
+
 def _jitted(names: dict[str, Any], common: dict[str, Any], digest: str) -> None:
-    """Put jitted copies of the functions among `names` into `common`, which is also where they look up what they call."""
+    """Put jitted copies of the functions among `names` into `common`, which is also where they look up what they call.
+
+    One that reads what its copy in another kernel reads is that copy: a kernel more of a formula is compiled in three quarters of the time.
+    """
+    everything = dict(common)
     for k, f in names.items():
         if isinstance(f, types.FunctionType) and f.__module__ != memory.__name__:  # which in plain Python has functions, too
+            called = k in names.get("CALLED", ())
+            key = () if numba.config.DISABLE_JIT else (called, *_key(k, f, everything))
+            if key in _made:
+                common[k] = _made[key]
+                continue
             copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
             copy.__qualname__ = f"{k}_{digest}"  # machine code is linked by it: one name, one code
-            how = dict(INLINED, forceinline=False, pipeline_class=Called) if k in names.get("CALLED", ()) else INLINED
-            common[k] = copy if numba.config.DISABLE_JIT else numba.njit(**how, **OPTIONS)(copy)
+            how = dict(INLINED, forceinline=False, pipeline_class=Called) if called else INLINED
+            common[k] = copy if numba.config.DISABLE_JIT else _made.setdefault(key, numba.njit(**how, **OPTIONS)(copy))
 
 
 @functools.cache
