@@ -194,3 +194,14 @@ def test_memory_orders_of_gradients(capi):
             for like in orders(x):
                 got = capi.backward(f"{name}_pool2d", grad, x, *args_, like=like, learns=["logit"] if name == "lip" else [])
                 np.testing.assert_allclose(got[0], expected[0] if isinstance(expected, tuple) else expected, *TOLERANCE["float32"], err_msg=name)
+
+
+def test_planes_beyond_32_bits(capi):
+    """Positions from 2^31 on; of the plane's two gigabytes only the pages that windows touch are ever there."""
+    x = np.zeros((1, 1, (1 << 31) + 5), np.uint8)
+    x[..., (1 << 31) + 1] = 9
+    y, index = capi.forward("max_pool1d", x, 2, 1 << 20, indexed=True)
+    assert y.shape == (1, 1, 2049)
+    assert y[..., -1] == 9 and index[..., -1] == (1 << 31) + 1
+    assert not y[..., :-1].any() and (index[0, 0, :-1] == np.arange(2048) << 20).all()
+    assert (capi.forward("max_pool1d", x, 2, 1 << 20)[0] == y).all()
