@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
 PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
-GROUP = 30  # kernels that a process compiles: with more it takes more than a gigabyte, with fewer it does more of them twice
+GROUP = 55  # kernels that a process compiles: with more it would take more than a gigabyte, with fewer it does more of the front end twice
 HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
 
 
