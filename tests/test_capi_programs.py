@@ -64,7 +64,8 @@ def arguments(name: str, library: Path) -> list[str]:
 @pytest.mark.parametrize("compiler", compilers())
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_hazard(name, compiler, library, tmp_path):
-    program = compiled(compiler, PROGRAMS[name], tmp_path / name, *flags(library))
+    needed = [f for f in flags(library) if name != "reload" or f != "-lnumbapool"]  # which loads the library itself, and unloads it
+    program = compiled(compiler, PROGRAMS[name], tmp_path / name, *needed)
     assert run(program, *arguments(name, library), env=bare(tmp_path)).startswith(f"{name}: ok")
 
 
@@ -208,3 +209,11 @@ def test_valgrind(name, library, tmp_path):
     program = compiled("gcc", PROGRAMS[name], tmp_path / name, *flags(library))
     run(valgrind, "-q", "--undef-value-errors=no", "--error-exitcode=9", "--leak-check=full", program,
         env={**os.environ, "NUMBAPOOL_ISA": "x86-64-v3"})
+
+
+@pytest.mark.parametrize("compiler", compilers())
+def test_sources_without_warnings(compiler, library):
+    """The library's own C, as strictly as its programs."""
+    for source in [*sorted((ROOT / "capi" / "src").glob("*.c")), *sorted((library / "src").glob("*.c"))]:
+        run(compiler, "-std=c11", "-O2", *WARNINGS, "-fsyntax-only", f"-I{ROOT / 'capi' / 'src'}", f"-I{library / 'src'}", f"-I{library / 'include'}",
+            '-DNUMBAPOOL_VERSION_TEXT="x"', source)

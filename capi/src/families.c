@@ -7,8 +7,6 @@
 
 #include "families.h"
 
-static const int64_t everywhere[5] = {0, 0, 0, 0, 0};
-
 static int64_t address(const void *p) { return (int64_t)(intptr_t)p; }
 
 static void read_from(addresses *a, geometry *g, int slot, const view *v)

@@ -7,6 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "families.h"
 
 enum {
@@ -20,6 +24,15 @@ enum {
 static int processor = -1; /* set once, before anybody can call */
 
 #if defined(__x86_64__)
+/* F16C and LZCNT, whose names not every compiler's __builtin_cpu_supports knows. */
+static bool converts_and_counts(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 29 & 1))
+        return false;
+    return __get_cpuid(0x80000001U, &a, &b, &c, &d) && (c >> 5 & 1);
+}
+
 static bool runs(const char *name)
 {
     if (!strcmp(name, "x86-64-v4"))
@@ -27,7 +40,7 @@ static bool runs(const char *name)
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && runs("x86-64-v3");
     if (!strcmp(name, "x86-64-v3"))
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c") && __builtin_cpu_supports("lzcnt");
+               converts_and_counts();
     return true;
 }
 #else
