@@ -32,7 +32,7 @@ def header(processors: Sequence[str]) -> str:
 
 
 def key(entry: Entry) -> int:
-    """C's key of a kernel: formula, direction, dtype, loop; families.h has the same sum."""
+    """C's key of a kernel: formula, direction, dtype, loop; find_kernel in launch.c has the same sum."""
     return ((formula_names().index(entry.formula) * 2 + entry.backward) * 16 + DTYPES.index(entry.dtype)) * 64 + LOOPS.index(entry.loop)
 
 
