@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
 PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
-GROUP = 55  # kernels that a process compiles: with more it would take more than a gigabyte, with fewer it does more of the front end twice
+GROUP, GROUPS = 14, 4  # kernels that a process takes at a time, and how often: with more it would take more than a gigabyte, and fewer share less
 HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
 
 
@@ -78,12 +78,12 @@ def triple() -> str:
 
 
 def compile_kernels(entries: Sequence[kernels.Entry], processors: Sequence[str], folder: Path, jobs: int) -> dict[str, str]:
-    """All kernels, in groups of mostly one dtype, which share some of the front end; a process does one, since Numba keeps all that it has made."""
+    """All kernels, in groups of mostly one dtype, which share some of the front end; a process does a few, since Numba keeps all that it has made."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [e.name for e in sorted(entries, key=lambda e: (DTYPES.index(e.dtype), e.formula))]
     work = [(names[i:i + GROUP], processors, folder) for i in range(0, len(names), GROUP)]
     made: dict[str, str] = {}
-    with get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+    with get_context("spawn").Pool(jobs, maxtasksperchild=GROUPS) as pool:
         for i, done in enumerate(pool.imap_unordered(compile_some, work, chunksize=1)):
             made |= done
             print(f"\r{len(made)} objects of kernels ({i + 1} of {len(work)} groups)", end="", file=sys.stderr, flush=True)

@@ -137,7 +137,10 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
 
 
 def select(pooling: str) -> Iterator[Entry]:
-    """The kernels of a choice: fast ones for max and floating dtypes, and for 2x2 windows of images' uint8."""
+    """The kernels of a choice: fast ones for max and floating dtypes, and for 2x2 windows of images' uint8.
+
+    Places of 64 bits serve every plane; those of 32 bits are faster.
+    """
     formula = module(pooling)
     for dtype in DTYPES:
         def entry(loop: str, make: Callable[..., Any], *arguments: Any, backward: bool = False, plain: bool = False, dtype: str = dtype) -> Entry:
@@ -146,11 +149,12 @@ def select(pooling: str) -> Iterator[Entry]:
         def direct(loop: str, shape: str, channel: bool, entry: Callable[..., Entry] = entry, dtype: str = dtype) -> Entry:
             return entry(loop, kernels.direct_kernel, formula, False, dtype, 0, 0, (), shape, channel)
 
-        yield entry("PLACES", kernels.select_kernel, formula, dtype, True, False, plain=True)
+        if dtype in FLOATS or dtype == "uint8":
+            yield entry("PLACES", kernels.select_kernel, formula, dtype, True, False)
         yield entry("PLACES_WIDE", kernels.select_kernel, formula, dtype, True, True, plain=True)
         yield entry("GENERAL", kernels.select_kernel, formula, dtype, False, False, plain=True)
         if dtype in FLOATS:
-            yield entry("PLACES", kernels.select_backward_kernel, formula, dtype, False, backward=True, plain=True)
+            yield entry("PLACES", kernels.select_backward_kernel, formula, dtype, False, backward=True)
             yield entry("PLACES_WIDE", kernels.select_backward_kernel, formula, dtype, True, backward=True, plain=True)
         if dtype in FLOATS or dtype == "uint8":
             yield entry("SWEEP", kernels.choose_kernel, formula, dtype, False)
@@ -172,14 +176,13 @@ def select(pooling: str) -> Iterator[Entry]:
 
 
 def draw(pooling: str) -> Iterator[Entry]:
-    """The kernels of a draw."""
+    """The kernels of a draw, whose time is its random numbers': 2x2 windows have loops of their own, places of 64 bits serve all others."""
     formula = module(pooling)
     for dtype in FLOATS:
         for loop, backward, indexed in (("GENERAL", False, False), ("PLACES", False, True), ("PLACES", True, False)):
             def entry(name: str, *kind: bool, plain: bool = False, backward: bool = backward, indexed: bool = indexed, dtype: str = dtype) -> Entry:
                 return Entry(pooling, backward, dtype, name, lambda: kernels.draw_kernel(formula, backward, dtype, indexed, *kind), plain)
 
-            yield entry(loop, False, False, False, plain=True)
             yield entry(f"{loop}_WIDE", True, False, False, plain=True)
             if dtype not in HALVES:
                 quad = "QUAD" if loop == "GENERAL" else "PLACES_QUAD"

@@ -264,8 +264,13 @@ void run_fold(call *k)
 
 /* ---------------------------------------------------------------- select */
 
-/* Whether positions in a plane need more than 32 bits. */
+/* Whether positions in a plane need more than 32 bits; loops for those serve smaller planes, too. */
 static bool wide(const call *k) { return product(k->x.dims + 2, 3) >= (int64_t)1 << 31; }
+
+static kernel_function narrow_kernel(const call *k, bool backward, int loop)
+{
+    return wide(k) ? NULL : find_kernel(k->pooling->chooses, backward, k->dtype, loop);
+}
 
 static int places_loop(shape s)
 {
@@ -275,8 +280,10 @@ static int places_loop(shape s)
 /* A loop that this build may lack, and the general one in its place. */
 static kernel_function places_kernel(call *k, bool backward, shape s)
 {
-    kernel_function f = wide(k) ? NULL : find_kernel(k->pooling->chooses, backward, k->dtype, places_loop(s));
-    return f ? f : needed_kernel(k, k->pooling->chooses, backward, wide(k) ? LOOP_PLACES_WIDE : LOOP_PLACES);
+    kernel_function f = narrow_kernel(k, backward, places_loop(s));
+    if (!f && s != NO_SHAPE)
+        f = narrow_kernel(k, backward, LOOP_PLACES);
+    return f ? f : needed_kernel(k, k->pooling->chooses, backward, LOOP_PLACES_WIDE);
 }
 
 /* The maxima alone, by the loops that keep no places; false where none suits. */
@@ -426,10 +433,9 @@ static void draw_launch(call *k, geometry *g, addresses *a, bool backward, bool 
 {
     bool quad = is_quad(k, g, backward), places = backward || indexed;
     int loop = places ? k->lanes ? LOOP_PLACES_QUAD_CHANNELS : LOOP_PLACES_QUAD : k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD;
-    kernel_function f = quad && !wide(k) ? find_kernel(k->pooling->chooses, backward, k->dtype, loop) : NULL;
+    kernel_function f = quad ? narrow_kernel(k, backward, loop) : NULL;
     if (!f)
-        f = needed_kernel(k, k->pooling->chooses, backward,
-                          places ? wide(k) ? LOOP_PLACES_WIDE : LOOP_PLACES : wide(k) ? LOOP_GENERAL_WIDE : LOOP_GENERAL);
+        f = needed_kernel(k, k->pooling->chooses, backward, places ? LOOP_PLACES_WIDE : LOOP_GENERAL_WIDE);
     plan made = planned(k, g, backward, 1, false, false, NULL, 0);
     launch(k, f, &made, backward, a, false, NULL, NULL);
 }
