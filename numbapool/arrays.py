@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .libraries import DTYPES, NAMES, NUMPY, TORCH, Array, Jax, Standard, from_numpy_array, name_of
+from .libraries import DTYPES, NAMES, NUMPY, TORCH, Array, Jax, Standard, Torch, from_numpy_array, name_of
 
 _ON_HOST = (1, 3)  # kDLCPU and kDLCUDAHost (pinned memory) of dlpack.h
-_CPU_ONLY = "numbapool has no CUDA kernels yet; copy it to the CPU"
+_ON_CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged
+_NO_KERNELS = "numbapool has kernels for CPUs and CUDA devices; copy it there"
 
 
 def borrow(x: Any, where: str, expected: str = "an array") -> Array:
@@ -53,6 +54,9 @@ def borrow(x: Any, where: str, expected: str = "an array") -> Array:
         return from_numpy_array(x, where)
     if isinstance(x, getattr(sys.modules.get("jax"), "Array", ())):
         return _from_jax(x, where)
+    if isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ())):
+        from .cuda.libraries import from_cupy
+        return from_cupy(x, where)
     return _from_protocol(x, where, expected)
 
 
@@ -61,7 +65,7 @@ def _from_torch(x: Any, where: str) -> Array:
     dtype = NAMES.get(x.dtype) or name_of(x.dtype, where)
     # A subclass with a dispatch of its own (FakeTensor, DTensor) need not have memory; Parameter inherits Tensor's.
     virtual = type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    if not x.is_cpu or x.layout is not torch.strided or x.is_nested or virtual:
+    if not (x.is_cpu or x.is_cuda) or x.layout is not torch.strided or x.is_nested or virtual:
         raise BufferError(f"{where} {_torch_obstacle(x, torch)}")
     if x.requires_grad and torch.is_grad_enabled() and not x.is_inference():
         raise BufferError(f"{where} requires grad, but autograd does not see what numbapool computes; "
@@ -74,12 +78,15 @@ def _from_torch(x: Any, where: str) -> Array:
         raise BufferError(f"{where} has no memory of its own: {error}") from error
     if not address and 0 not in shape:  # torch._efficientzerotensor, or a storage that was resized to nothing
         raise BufferError(f"{where} has no memory: its address is null")
+    if not x.is_cpu:
+        from .cuda.libraries import TorchDevice
+        return tuple.__new__(Array, (address, shape, x.stride(), dtype, TorchDevice(x.get_device()), x))
     return tuple.__new__(Array, (address, shape, x.stride(), dtype, TORCH, x))
 
 
 def _torch_obstacle(x: Any, torch: Any) -> str:
-    if not x.is_cpu:
-        return f"is on device {x.device}; {_CPU_ONLY}"
+    if not (x.is_cpu or x.is_cuda):
+        return f"is on device {x.device}; {_NO_KERNELS}"
     if x.is_nested:
         return "is a nested tensor; pass its tensors one by one"
     if x.layout is not torch.strided:
@@ -96,7 +103,7 @@ def _from_jax(x: Any, where: str) -> Array:
         raise BufferError(f"{where} was deleted, or donated to another computation")
     devices = x.devices()
     if any(device.platform != "cpu" for device in devices):
-        raise BufferError(f"{where} is on device {x.device}; {_CPU_ONLY}")
+        raise BufferError(f"{where} is on device {x.device}; pass jax.dlpack through torch or CuPy, or copy it to the CPU")
     memory = _imported(np.asarray, x, where, "__array__")  # arrays that lie on several hosts fail here
     device = next(iter(devices)) if x.committed and len(devices) == 1 else None
     return from_numpy_array(memory, where, Jax(device))
@@ -108,15 +115,19 @@ def _from_protocol(x: Any, where: str, expected: str) -> Array:
         return from_numpy_array(_imported(np.asarray, x, where, "__array_interface__"), where)
     if not scalar_or_class and hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
         return _from_dlpack(x, where)
-    if hasattr(x, "__cuda_array_interface__"):
-        raise BufferError(f"{where} is on a CUDA device; {_CPU_ONLY}")
+    if not scalar_or_class and hasattr(x, "__cuda_array_interface__"):
+        from .cuda.libraries import from_interface
+        return from_interface(x, where)
     raise TypeError(f"{where} must be {expected}, got {type(x).__name__}")
 
 
 def _from_dlpack(x: Any, where: str) -> Array:
     kind, number = map(int, x.__dlpack_device__())
+    if kind in _ON_CUDA:
+        from .cuda.libraries import from_interface
+        return from_interface(x, where)
     if kind not in _ON_HOST:
-        raise BufferError(f"{where} is on DLPack device ({kind}, {number}); {_CPU_ONLY}")
+        raise BufferError(f"{where} is on DLPack device ({kind}, {number}); {_NO_KERNELS}")
     memory = _imported(np.from_dlpack, x, where, "DLPack (where NumPy takes no bfloat16)")
     namespace = x.__array_namespace__() if hasattr(x, "__array_namespace__") else None
     return from_numpy_array(memory, where, NUMPY if namespace is None else Standard(namespace))
@@ -153,8 +164,8 @@ def writable(out: Any, shape: tuple[int, ...], dtype: str, where: str, inputs: S
 def offered(out: Any, where: str) -> Array:
     """The first part of `writable`: borrow it."""
     tensor = isinstance(out, getattr(sys.modules.get("torch"), "Tensor", ()))
-    if not tensor and not isinstance(out, np.ndarray):
-        raise TypeError(f"{where} must be a NumPy array or a torch tensor, got {type(out).__name__}")
+    if not tensor and not isinstance(out, np.ndarray | getattr(sys.modules.get("cupy"), "ndarray", np.ndarray)):
+        raise TypeError(f"{where} must be a NumPy or CuPy array or a torch tensor, got {type(out).__name__}")
     if tensor and out.requires_grad:
         raise BufferError(f"{where} requires grad, but autograd does not see what numbapool writes; pass out.detach()")
     array = borrow(out, where)
@@ -180,7 +191,7 @@ def check_place(array: Array, where: str, inputs: Sequence[Array]) -> None:
     low, high = extent(array)
     if any(low < end and start < high for start, end in map(extent, inputs)):
         raise ValueError(f"{where} overlaps the memory of an input")
-    if array.library is TORCH:  # lets autograd notice that what it saved of `out` is gone
+    if isinstance(array.library, Torch):  # lets autograd notice that what it saved of `out` is gone
         sys.modules["torch"].autograd.graph.increment_version(array.owner)
 
 
@@ -218,6 +229,8 @@ def values(x: Any, where: str) -> np.ndarray:
     array = borrow(x, where, "a number or an array")
     if array.dtype == "bool":
         raise TypeError(f"{where} must hold numbers, got dtype bool")
+    if array.library.index is not None:
+        return array.library.to_numpy(array.owner)  # waits for the device
     stored = view(array)
     if array.dtype == "bfloat16":  # the upper half of a float32
         return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
@@ -232,6 +245,8 @@ def as_float(array: Array) -> Array:
     itemsize, kind = DTYPES[array.dtype]
     if kind == "float":
         return array
+    if array.library.index is not None:
+        return array.library.converted(array, "float64" if itemsize == 8 else "float32")
     copy = NUMPY.empty(array.shape, "float64" if itemsize == 8 else "float32", memory_order(array))
     copy.owner[...] = view(array)
     return copy._replace(library=array.library)
@@ -239,7 +254,11 @@ def as_float(array: Array) -> Array:
 
 def as_int64(array: Array) -> Array:
     """Return int32 (the indices of JAX without 64-bit types) as an int64 copy in NumPy memory, all else unchanged."""
-    return from_numpy_array(view(array).astype(np.int64), "indices") if array.dtype == "int32" else array
+    if array.dtype != "int32":
+        return array
+    if array.library.index is not None:
+        return array.library.converted(array, "int64")
+    return from_numpy_array(view(array).astype(np.int64), "indices")
 
 
 def layout(array: Array) -> Array:

@@ -60,6 +60,56 @@ def attach(dispatcher, salt: str):
     return dispatcher
 
 
+def kept(name: str, key: str) -> bytes | None:
+    """What `keep` has kept; None if there is nothing, or nothing to be trusted."""
+    try:
+        found = _unsealed(*_place(name, key))
+    except Exception as error:
+        _stats["trouble"], found = f"{type(error).__name__}: {error}", None
+    _stats["misses" if found is None else "hits"] += 1
+    return found
+
+
+def keep(name: str, key: str, payload: bytes) -> None:
+    """Keep code that is no Numba dispatcher's under a key that tells all that it depends on; no error reaches the caller."""
+    try:
+        _seal(*_place(name, key), payload)
+    except Exception as error:
+        _stats["trouble"] = f"{type(error).__name__}: {error}"
+
+
+def _place(name, key):
+    """The path and the header of an entry's file."""
+    place = folder()
+    if place is None:
+        raise FileNotFoundError("no cache folder")
+    key = hashlib.sha256(key.encode()).hexdigest()
+    return place / f"{name}-{key[:32]}.nbp", f"numbapool kernel {name} {key}\n".encode()
+
+
+def _unsealed(path, header):
+    """The payload of a file; None where there is none."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        if not _trusted(os.fstat(file.fileno())):
+            raise PermissionError(f"others may have written {path}")
+        blob = file.read()
+    seal, payload = blob[len(header) : len(header) + 32], blob[len(header) + 32 :]
+    if not blob.startswith(header) or seal != hashlib.sha256(header + payload).digest():
+        raise ValueError(f"damaged entry {path}")
+    with contextlib.suppress(OSError):
+        os.utime(path)  # for _trim
+    return payload
+
+
+def _seal(path, header, payload):
+    """Write a file."""
+    _write(path, header + hashlib.sha256(header + payload).digest() + payload)
+    _stats["saved"] += 1
+    _trim(path.parent.parent)
+
+
 def _root():
     if os.environ.get("NUMBAPOOL_CACHE_DIR"):
         return pathlib.Path(os.environ["NUMBAPOOL_CACHE_DIR"]).absolute()
@@ -162,31 +212,17 @@ class _SealedCache(NullCache):
         key = f"{self._digest} {sigutils.normalize_signature(sig)} {context.codegen().magic_tuple()}"
         if " at 0x" in key:
             raise TypeError(f"a type named by its address: {sig}")
-        place = folder()
-        if place is None:
-            raise FileNotFoundError("no cache folder")
-        key = hashlib.sha256(key.encode()).hexdigest()
-        return place / f"{self._name}-{key[:32]}.nbp", f"numbapool kernel {self._name} {key}\n".encode()
+        return _place(self._name, key)
 
     def _load(self, sig, context):
-        path, header = self._entry(sig, context)
-        if not path.exists():
+        payload = _unsealed(*self._entry(sig, context))
+        if payload is None:
             return None
-        with open(path, "rb") as file:
-            if not _trusted(os.fstat(file.fileno())):
-                raise PermissionError(f"others may have written {path}")
-            blob = file.read()
-        seal, payload = blob[len(header) : len(header) + 32], blob[len(header) + 32 :]
-        if not blob.startswith(header) or seal != hashlib.sha256(header + payload).digest():
-            raise ValueError(f"damaged entry {path}")
         initialisers, symbols, reduced = pickle.loads(payload)
         for initialise in initialisers:  # a parallel kernel starts Numba's threads, which registers their symbols
             initialise()
         _register(symbols, context)
-        result = CompileResult._rebuild(context, *reduced)
-        with contextlib.suppress(OSError):
-            os.utime(path)  # for _trim
-        return result
+        return CompileResult._rebuild(context, *reduced)
 
     def _save(self, sig, result):
         path, header = self._entry(sig, result.target_context)
@@ -196,7 +232,4 @@ class _SealedCache(NullCache):
         foreign = [name for name in symbols if not llvm.address_of_symbol(name)]
         if foreign or result.lifted or result.library.has_dynamic_globals:
             raise TypeError(f"{self._name} is bound to this process: {foreign or 'lifted loops or addresses'}")
-        payload = dumps((tuple(result.reload_init), symbols, result._reduce()))
-        _write(path, header + hashlib.sha256(header + payload).digest() + payload)
-        _stats["saved"] += 1
-        _trim(path.parent.parent)
+        _seal(path, header, dumps((tuple(result.reload_init), symbols, result._reduce())))

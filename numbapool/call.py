@@ -80,6 +80,9 @@ class Call:
         self.where, self.formula, self.given, self.x, self.axes, self.own, self.extras = where, formula, given, x, axes, own, extras
         self.ndim, self.batched, self.channels_last, self.target = ndim, len(given[0].shape) == ndim + 2, channels_last, target
         self.dtype, self.library = given[0].dtype, given[0].library
+        if any(a.library.index != self.library.index for a in (*given, *([target] if target else []))):
+            places = ["the CPU" if a.library.index is None else f"CUDA device {a.library.index}" for a in (*given, *([target] if target else []))]
+            raise BufferError(f"{where}: all arrays must be on one device, got {', '.join(dict.fromkeys(places))}")
         self.outputs = tuple(a.count.size for a in axes)
         self.out_dims: Five = (*x.dims[:2], *self.outputs)  # type: ignore[assignment]
         self.lanes, self.memory_last = order_of(x.dims, x.strides)
@@ -107,8 +110,6 @@ class Call:
     def view(self, source: Source, shape: tuple[int, ...], strides: tuple[int, ...], name: str) -> View:
         """An array with the axes of x."""
         return view_of(source, shape, strides, self.ndim, self.channels_last, f"{self.where}: {name}")
-
-
 
     def draws(self) -> Source:
         """A seed that each call has anew."""

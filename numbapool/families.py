@@ -5,6 +5,7 @@ and return its results, each a view or a function of the list of all that a call
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -202,6 +203,14 @@ def scatter(call: Call, values: View, index: View, merge: str) -> View:
     return result
 
 
+def read_at(call: Call, source: View, index: View) -> View:
+    """The elements of planes that indices name."""
+    result = call.empty(call.out_dims, call.dtype)
+    operands = {at.X: source, at.Y: result, at.INDEX: index}
+    call.launch(kernels.index_kernel("gather_index", call.dtype), call.plan(operands), False, operands, indexed=True)
+    return result
+
+
 class Draw(Select):
     """y is an element of the window that is drawn by samples or a seed."""
 
@@ -214,9 +223,14 @@ class Draw(Select):
 
     def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """grad_x of the very draw of the forward pass."""
+        self.repeats(call, index)
+        return super().backward(call, grad, index)
+
+    @staticmethod
+    def repeats(call: Call, index: View | None) -> None:
+        """Refuse a backward pass that would draw anew."""
         if index is None and call.own.get("samples") is None and call.own.get("seed") is None:
             raise ValueError(f"{call.where}: pass the indices, the samples or the seed of the forward pass")
-        return super().backward(call, grad, index)
 
     def again(self, call: Call, grad: View) -> View:
         """grad_x, with the elements drawn again."""
@@ -233,8 +247,16 @@ class Draw(Select):
 
     def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, Any]]:
         """The samples, or the seed."""
-        if call.own.get("samples") is None:
+        given = self.samples(call)
+        if given is None:
             return {}, {at.SEED: call.draws()}
+        return {at.PARAM: given[1]}, {at.PARAM: call.constant(given[0])}
+
+    @staticmethod
+    def samples(call: Call) -> tuple[np.ndarray, Five] | None:
+        """The samples in the kernel's arithmetic and their distances, if they are given."""
+        if call.own.get("samples") is None:
+            return None
         given = arrays.values(call.own["samples"], f"{call.where}: samples")
         if given.shape != call.shape(call.out_dims):
             raise ValueError(f"{call.where}: samples must have shape {call.shape(call.out_dims)}, got {given.shape}")
@@ -242,7 +264,7 @@ class Draw(Select):
             raise ValueError(f"{call.where}: samples must lie in [0, 1)")
         samples = np.array(given, real_name(call.dtype), order="C")
         strides = from_numpy_array(samples, call.where).strides
-        return {at.PARAM: call.view(Source(-1), samples.shape, strides, "samples").strides}, {at.PARAM: call.constant(samples)}
+        return samples, call.view(Source(-1), samples.shape, strides, "samples").strides
 
 
 # ---------------------------------------------------------------- order
@@ -291,13 +313,13 @@ class Order:
         kernel = kernels.order_quad_kernel(True, call.dtype, call.lanes, learns) if quad else kernels.order_kernel(True, call.dtype, *size, learns)
         call.launch(kernel, call.plan(operands, True, sort=True, extra=extra), True,
                     {at.X: call.x, at.Y: grad, at.GRAD_X: result, at.WEIGHTS: call.constant(weights), at.GRAD_WEIGHTS: sums})
-        return [result, self.weight_gradient(call, given, sums, counts)] if learns else [result]
+        return [result, self.weight_gradient(call, given, call.memory(sums), counts)] if learns else [result]
 
     @staticmethod
-    def weight_gradient(call: Call, given: np.ndarray, sums: Source, counts: list[int]) -> Callable[[list[Any]], Any]:
+    def weight_gradient(call: Call, given: np.ndarray, find: Callable[[list[Any]], np.ndarray], counts: list[int]) -> Callable[[list[Any]], Any]:
         """The gradient of the weights from the sums of g times the element of each rank."""
         shape = np.asarray(arrays.values(call.own["weight"], call.where)).shape
-        formula, library, dtype, find = call.formula, call.library, real_name(call.dtype), call.memory(sums)
+        formula, library, dtype = call.formula, call.library, real_name(call.dtype)
 
         def gradient(made: list[Any]) -> Any:
             total = find(made).sum(0)
@@ -309,3 +331,11 @@ class Order:
 
 
 FAMILIES = {"fold": Fold(), "select": Select(), "draw": Draw(), "order": Order()}
+
+
+def of(call: Call) -> Any:
+    """What holds the families for where a call's arrays lie: this module, or cuda/families.py."""
+    if call.library.index is None:
+        return sys.modules[__name__]
+    from .cuda import families
+    return families

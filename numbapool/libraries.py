@@ -45,7 +45,9 @@ class Array(NamedTuple):
 
 
 class Library:
-    """Makes and hands over results: NumPy's way, and the base of the others'."""
+    """Makes and hands over results: NumPy's way, and the base of the others'.  index : the number of the CUDA device, None on a CPU."""
+
+    index: int | None = None
 
     def empty(self, shape: tuple[int, ...], dtype: str, order: tuple[int, ...] | None = None) -> Array:
         """Return uninitialised memory, dense in the axis order `order` (slowest axis first; None is C order)."""

@@ -6,10 +6,9 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-from . import arrays, forms, random
+from . import arrays, families, forms, random
 from .arrays import Array
 from .call import Call, View, view_of
-from .families import FAMILIES
 from .numeric import FLOATS, INTEGERS
 from .parameters import Parameter, check, flag
 from .prepared import CALLS, SMALL, Prepared, Snapshot, Source, exact
@@ -135,7 +134,7 @@ class Operation:
         call = self.begin(given, window, own, values["channels_last"], way.where, out)
         if drawn and not call.extras:
             raise ValueError(f"{way.where}: {extras} does not go with kernel_size")
-        results = self.family(call.own).forward(call, indexed)
+        results = self.family(call).forward(call, indexed)
         return call.prepared([*results, call.drawn] if drawn else results)
 
     def prepare_backward(self, way: Way, given: list[Array], window: tuple, own: dict[str, Any], channels_last: bool) -> Prepared:
@@ -147,12 +146,12 @@ class Operation:
             raise ValueError(f"{way.where}: pass the seed or the indices, samples or sequences of the forward pass")
         grad = call.argument(place, "grad", call.out_dims, FLOATS if call.dtype in INTEGERS else (call.dtype,))
         index = call.argument(place + 1, "indices", call.out_dims, ("int64",)) if indexed else None
-        return call.prepared(self.family(call.own).backward(call, grad, index))
+        return call.prepared(self.family(call).backward(call, grad, index))
 
-    def family(self, own: dict[str, Any]) -> Any:
+    def family(self, call: Call) -> Any:
         """The family of the call; a formula may have another one outside training."""
         other = getattr(self.formula, "inference", None)
-        return FAMILIES[other if other and not own["training"] else self.formula.family]
+        return families.of(call).FAMILIES[other if other and not call.own["training"] else self.formula.family]
 
     def begin(self, given: Sequence[Array], window: tuple, own: dict[str, Any], channels_last: bool, where: str, out: Array | None = None) -> Call:
         """Check what forward and backward share: the shape of x, the windows, the parameters."""

@@ -48,6 +48,11 @@ class Stage:
         self.watched = at.DATA if fault else at.DATA + 1 if again else 0
         self.spare: list[tuple[np.ndarray, int, np.ndarray]] = []
 
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps: the tables of a plan are made from windows' tables, which `again` keeps, so twice their size."""
+        return 2 * self.plan.integers.nbytes + min(self.mask, SPARE)
+
     def buffer(self) -> tuple[np.ndarray, int, np.ndarray]:
         """The integers with the addresses that stay, the address of these, and a mask."""
         data, mask = np.zeros(at.DATA + FAULTS, np.int64), np.zeros(self.mask, np.uint8)
@@ -96,8 +101,7 @@ class Prepared:
     def __init__(self, makers: Sequence[Maker], stages: Sequence[Stage], finish: Callable[[list[Any]], Any], draws: bool, out: str,
                  keep: Sequence[np.ndarray]) -> None:
         self.makers, self.stages, self.finish, self.draws, self.out, self.keep = makers, tuple(stages), finish, draws, out, keep
-        # The tables of a plan are made from windows' tables, which a stage's `again` keeps: twice the size.
-        self.size = 2048 + sum(2 * s.plan.integers.nbytes + min(s.mask, SPARE) for s in stages) + sum(a.nbytes for a in keep)
+        self.size = 2048 + sum(s.size for s in stages) + sum(a.nbytes for a in keep)
 
     def run(self, given: list[Array], seed: int | None = None, out: Array | None = None) -> Any:
         """The call's results for arrays that are alike in all but their memory."""

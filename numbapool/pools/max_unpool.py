@@ -10,12 +10,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from .. import arrays, kernels
+from .. import arrays, families
 from ..arrays import Array
 from ..call import Call, View, fake_axis, order_of, view_of
-from ..families import scatter
 from ..forms import per_axis
-from ..loops import layout as at
 from ..operation import Operation, Way
 from ..parameters import REQUIRED, Parameter, flag
 from ..prepared import Prepared, Source
@@ -98,9 +96,12 @@ class Unpool(Operation):
     @staticmethod
     def prepare_forward(call: Call, values: View, index: View) -> Prepared:
         """y; `out` may have any strides, a plane's are dense: filled by a copy."""
+        scatter = families.of(call).scatter
         if call.target is None:
             return call.prepared([scatter(call, values, index, "replace")])
-        call.output(call.x.dims)
+        y = call.output(call.x.dims)
+        if call.library.index is not None:
+            return call.prepared([scatter(call, values, index, "replace", target=y)])
         find = call.memory(scatter(call, values, index, "replace").source)
 
         def copied(made: list[Any]) -> Any:
@@ -113,10 +114,7 @@ class Unpool(Operation):
     def prepare_backward_of(call: Call, index: View) -> Prepared:
         """grad_x: the elements of grad that the indices name."""
         g = call.argument(2, "grad", call.x.dims, (call.dtype,))
-        result = call.empty(call.out_dims, call.dtype)
-        operands = {at.X: g, at.Y: result, at.INDEX: index}
-        call.launch(kernels.index_kernel("gather_index", call.dtype), call.plan(operands), False, operands, indexed=True)
-        return call.prepared([result])
+        return call.prepared([families.of(call).read_at(call, g, index)])
 
 
 operation = Unpool

@@ -1,0 +1,116 @@
+"""Kernels for a GPU: the right loop with what a formula gives it; each is made once a process.  What a formula is stands in ../kernels.py."""
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import numpy as np
+
+from .. import numeric
+from ..kernels import _arities, _names
+from ..loops.cpu import draw as cpu_draw
+from ..loops.cpu import fold as cpu_fold
+from ..loops.cpu import order as cpu_order
+from ..loops.cpu import sweep
+from ..loops.cuda import fold, ground, layout, order, select
+from .stamp import Kernel, recast
+
+_from_bits = recast("int64", "float64")
+
+
+def numbers0(f):
+    """No number parameter."""
+    return ()
+
+
+def numbers1(f):
+    """One."""
+    return (real(from_bits64(f[NUMBER_1])),)
+
+
+def numbers2(f):
+    """Two."""
+    return real(from_bits64(f[NUMBER_1])), real(from_bits64(f[NUMBER_2]))
+
+
+real, from_bits64, NUMBER_1, NUMBER_2 = np.float64, _from_bits, layout.NUMBER_1, layout.NUMBER_2  # until `stamp` binds the dtype's
+
+
+@functools.cache
+def fold_kernel(loop: str, formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int, options: tuple[tuple[str, str], ...],
+                lanes: int, channel: bool, wide: bool, *, uniform: bool = False, apart: bool = False, cut: bool = False) -> Kernel:
+    """fold_forward, fold_terms, fold_gather or fold_parts of a formula.
+
+    numbers, arrays : its parameters; options : (role, name of the function in its place); uniform : all windows have one divisor; apart : array
+    parameters differ from output to output; cut : the folds come in parts.
+    """
+    names = _names(formula, backward, options)
+    accumulators, terms = _arities(names, numbers + arrays)
+    two, recompute = names.get("elements", 1) == 2, names.get("recompute", True)
+    f, kind = vars(cpu_fold), "two" if two else "one"
+    lift = names.get("lift", sweep.as_it_is if not recompute else sweep.lift_both if two else sweep.lift_from_start)
+    work = np.dtype(numeric.real_name(dtype)).type
+    defaults = dict(first_start=cpu_fold.no_first_start, first_step=cpu_fold.no_first_step, first_stop=cpu_fold.same,
+                    param_slope=cpu_fold.no_first_step, safe=sweep.always, near_spread=names["spread"])
+    names = {**defaults, **names}
+    used = ("start", "step", "stop", "terms", "spread", "near_spread", "param_slope", "safe", "first_start", "first_step", "first_stop")
+    bound = {k: names[k] for k in (*used, *(role for role, _ in options))} | dict(
+        lift=lift, empty=nothing[accumulators], REFERENCE=work(names["common"]), FIRST="first_step" in _names(formula, backward, options),
+        RECOMPUTE=recompute, PLAIN=not recompute, LEARNS="param_slope" in _names(formula, backward, options), APART=apart, CUT=cut,
+        UNIFORM=uniform, PER_PLANE=False, PARAMETERS=arrays, TERMS=terms, ACCUMULATORS=accumulators,
+        get=f[f"get{accumulators}"], put=f[f"put{accumulators}"], plus=f[f"plus{accumulators}"], held=f[f"get{terms}"], hold=f[f"put{terms}"],
+        numbers=globals()[f"numbers{numbers}"], lane_params=f[f"get{arrays}"],
+        lifted=getattr(fold, f"lifted_{kind}"), surveyed=getattr(fold, f"surveyed_{kind}"), stepped=getattr(fold, f"stepped_{kind}"),
+        spread_one=fold.spread_one_two if two else fold.spread_one_x, spread_all=fold.spread_all_two if two else fold.spread_all_x,
+        take2=ground.take if two else ground.nothing, give2=ground.give if two else ground.nothing)
+    sizes = dict(accumulators=accumulators, term_lanes=terms, parameter_lanes=arrays)
+    return Kernel(loop, (fold, formula), dtype, bound, lanes, channel, wide, sizes=sizes)
+
+
+def empty1():
+    """An empty sum of one number."""
+    return (real(0),)
+
+
+def empty2():
+    """Of two."""
+    return real(0), real(0)
+
+
+def empty3():
+    """Of three."""
+    return real(0), real(0), real(0)
+
+
+nothing = {1: empty1, 2: empty2, 3: empty3}
+
+
+@functools.cache
+def select_kernel(loop: str, formula: types.ModuleType, dtype: str, lanes: int, channel: bool, wide: bool, *, values: bool, indexed: bool,
+                  long_index: bool = True, per_plane: bool = False, cut: bool = False) -> Kernel:
+    """select_forward or select_parts; values, indexed : what is wanted; per_plane : windows differ from plane to plane."""
+    bound = dict(better=formula.better, worst=formula.worst, VALUES=values, INDEXED=indexed, PER_PLANE=per_plane, CUT=cut)
+    return Kernel(loop, (select, formula), dtype, bound, lanes, channel, wide, long_index)
+
+
+@functools.cache
+def index_kernel(loop: str, dtype: str, lanes: int, channel: bool, wide: bool, *, long_index: bool, adding: bool = True) -> Kernel:
+    """index_gather, index_scatter (adding: contributions to one element add up, else the last stays) or index_read."""
+    return Kernel(loop, (select,), dtype, dict(ADDING=adding, PER_PLANE=False), lanes, channel, wide, long_index)
+
+
+@functools.cache
+def draw_kernel(formula: types.ModuleType, dtype: str, channel: bool, wide: bool, *, values: bool, indexed: bool, long_index: bool,
+                sampled: bool) -> Kernel:
+    """draw_forward."""
+    work = np.dtype(numeric.real_name(dtype)).type
+    bound = dict(chance=formula.chance, threshold=cpu_draw.threshold, fraction=cpu_draw.fraction, LEAST=np.nextafter(work(0), work(1)),
+                 VALUES=values, INDEXED=indexed, SAMPLED=sampled, PER_PLANE=False)
+    return Kernel("draw_forward", (select, formula), dtype, bound, 1, channel, wide, long_index)
+
+
+@functools.cache
+def order_kernel(loop: str, dtype: str, channel: bool, wide: bool) -> Kernel:
+    """order_forward, order_gather or order_sums."""
+    return Kernel(loop, (order,), dtype, dict(above=cpu_order.above, PER_PLANE=False), 1, channel, wide)

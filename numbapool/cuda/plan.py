@@ -1,0 +1,239 @@
+"""Plans of GPU calls: axes and distances become the words that a kernel is given, and tables in device memory (layout: loops/cuda/layout.py)."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..libraries import Library
+from ..loops.cuda import layout as at
+from ..prepared import Source
+from ..windows import Axis
+from . import driver
+from .stamp import Kernel
+
+BLOCK = 128  # threads of a block
+MOST_BLOCKS = 65535  # along y
+LARGE = 512  # elements of a window from which on it is cut into parts
+PART = 128  # elements of a part that are aimed at
+REACH = 1 << 31  # from here on places take 64 bits; tests set it to 1
+Strides = tuple[int, ...]
+
+
+def cover(axis: Axis, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the list the outputs begin that cover each input, and the list."""
+    outputs = np.repeat(np.arange(axis.count.size), axis.count)
+    place = np.arange(outputs.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
+    inputs = axis.first[outputs] + place * axis.step
+    starts = np.zeros(size + 1, np.int64)
+    np.cumsum(np.bincount(inputs, minlength=size), out=starts[1:])
+    return starts, outputs[np.argsort(inputs, kind="stable")]
+
+
+class Tables:
+    """Arrays that kernels read, which become one piece of device memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self.end = 0
+        self.known: dict[int, int] = {}
+
+    def place(self, table: np.ndarray, dtype: Any = np.int32) -> int:
+        """Where, in bytes, an array will begin."""
+        if id(table) not in self.known:
+            stored = np.ascontiguousarray(table, dtype).reshape(-1).view(np.uint8)
+            self.known[id(table)] = self.end
+            self.parts += [stored, np.zeros(-stored.size % 16, np.uint8)]
+            self.end += stored.size + self.parts[-1].size
+            self.keep = getattr(self, "keep", [])
+            self.keep.append(table)  # its number stays its own
+        return self.known[id(table)]
+
+    @property
+    def data(self) -> np.ndarray:
+        """All of it."""
+        return np.concatenate(self.parts) if self.parts else np.zeros(0, np.uint8)
+
+
+@dataclass
+class Task:
+    """One launch: a kernel, its words but for addresses, and where these go.
+
+    tables : words that hold places in the tables; sources : words that a call fills in, from its addresses, at a distance; clear : bytes at the
+    first source that are set to zero instead of a kernel.
+    """
+
+    kernel: Kernel | None
+    words: np.ndarray
+    grid: tuple[int, int] = (1, 1)
+    tables: list[int] = field(default_factory=list)
+    sources: list[tuple[int, int]] = field(default_factory=list)
+    clear: int = 0
+
+
+class Header:
+    """What the tasks of a call share: sizes and windows."""
+
+    def __init__(self, dims: Strides, axes: Sequence[Axis], channel: bool, tables: Tables) -> None:
+        self.dims, self.axes, self.channel, self.tables = dims, axes, channel, tables
+        self.outputs = tuple(a.count.size for a in axes)
+        self.per_plane = any(a.first.ndim == 2 for a in axes)
+        shares = [np.unique(a.share) for a in axes]
+        self.share = int(prod(int(s[0]) for s in shares)) if all(s.size == 1 for s in shares) else None
+        self.taps = prod(int(a.count.max()) for a in axes)
+
+    def wide(self, operands: dict[int, Strides]) -> bool:
+        """Whether places in a plane, or distances of elements, need more than 32 bits."""
+        reach = [sum(abs(s) * max(n - 1, 0) for s, n in zip(strides[1:], (self.dims[1] if self.channel else 1, *sizes), strict=True))
+                 for strides in operands.values() for sizes in (self.dims[2:], self.outputs)]
+        most = max(prod(self.dims[2:]), prod(self.outputs)) * (self.dims[1] if self.channel else 1)
+        return max(*reach, most) >= REACH
+
+    def task(self, kernel: Kernel, operands: dict[int, tuple[Any, Strides]], over: str, numbers: Sequence[float] = (), covers: bool = False,
+             segments: tuple[int, int] = (1, 1), fields: dict[int, int] | None = None, sources: dict[int, Source] | None = None,
+             tables: dict[int, tuple[np.ndarray, Any]] | None = None, items: int | None = None) -> Task:
+        """A launch.
+
+        operands : (source, distances) by their slots; over : "outputs" or "inputs", of which tasks are made; covers : whether it looks for the
+        outputs of an input; segments : (across, along) of windows that are cut; fields, sources, tables : further words; items : of a plane, where
+        tasks are something else.
+        """
+        n, c, *size = self.dims
+        words = np.zeros(at.WORDS, np.int64)
+        task = Task(kernel, words)
+        across = size[2] if over == "inputs" else self.outputs[2]
+        rows = prod(size[:2]) if over == "inputs" else prod(self.outputs[:2])
+        groups = c // kernel.lanes if self.channel else across
+        words[at.PLANES] = n if self.channel and items is None else n * c
+        words[at.GROUPS] = groups
+        parts = prod(segments)
+        words[at.ITEMS] = items if items is not None else groups * (rows * across if self.channel else rows) * (parts if "parts" in kernel.loop else 1)
+        words[at.N:at.OW + 1] = n, c, *size, *self.outputs
+        words[at.OUTPUTS] = n * c * prod(self.outputs)
+        words[at.SHARE] = self.share or 0
+        words[at.ACROSS], words[at.ALONG], words[at.SEGMENTS] = *segments, parts
+        for i, axis in enumerate(self.axes):
+            words[at.D_STEP + i] = axis.step
+            words[at.D_PLANE + i] = 4 * axis.count.size if axis.first.ndim == 2 else 0
+            listed = {at.D_FIRST + i: axis.first, at.D_COUNT + i: axis.count, at.D_SHARE + i: axis.share}
+            if covers:
+                listed |= dict(zip((at.D_COVER + i, at.D_LIST + i), self.covers(i), strict=True))
+            for word, table in listed.items():
+                words[word] = self.tables.place(table)
+                task.tables.append(word)
+        for k, value in enumerate(numbers):
+            words[at.NUMBER_1 + k] = np.float64(value).view(np.int64)
+        for word, value in (fields or {}).items():
+            words[word] = value
+        for word, (table, dtype) in (tables or {}).items():
+            words[word] = self.tables.place(table, dtype)
+            task.tables.append(word)
+        for slot, (source, strides) in operands.items():
+            record = at.HEAD + at.RECORD * slot
+            words[record + 1:record + at.RECORD] = strides
+            task.sources.append((record, source.number))
+        task.sources += [(word, source.number) for word, source in (sources or {}).items()]
+        words[at.ITEM_BITS] = bits = min((int(words[at.ITEMS]) - 1).bit_length(), BLOCK.bit_length() - 1)
+        deep = BLOCK >> bits
+        task.grid = (-(-int(words[at.ITEMS]) >> bits), max(min(-(-int(words[at.PLANES]) // deep), MOST_BLOCKS), 1))
+        return task
+
+    def covers(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """The cover of an axis, made once."""
+        made = self.__dict__.setdefault("_covers", {})
+        if i not in made:
+            made[i] = cover(self.axes[i], self.dims[2 + i])
+        return made[i]
+
+    def segments(self) -> tuple[int, int]:
+        """How a large window is cut: parts of a row (neighbouring elements belong to neighbouring parts), and of the rows."""
+        d, h, w = (int(a.count.max()) for a in self.axes)
+        across = 1 if self.channel else min(32, w)
+        return across, max(min(d * h, -(-self.taps // (PART * across))), 1)
+
+
+class Work:
+    """All launches of a call, as a stage of it (prepared.py): what memory it uses is filled in, and they go to the caller's stream.
+
+    build : makes the tasks and their tables, with vectors of elements or without; without they are made where an array does not begin at a
+    multiple of a vector.  Tables are pinned once a launch of them was captured into a graph, which would read them at any later time.
+    """
+
+    mask = 0
+    tasks = 1
+
+    def __init__(self, library: Library, build: Callable[[bool], tuple[list[Task], Tables]]) -> None:
+        self.library, self.build = library, build
+        self.ready: dict[bool, list[Ready]] = {}
+        self.size = 0
+
+    def run(self, addresses: list[int]) -> None:
+        """Launch everything."""
+        d, device = driver.driver(), self.library.index  # type: ignore[attr-defined]
+        stream = self.library.stream()  # type: ignore[attr-defined]
+        every = 0
+        for address in addresses:
+            every |= address
+        vectors = every & 15 == 0
+        with d.on(device):
+            ready = self.ready.get(vectors)
+            if ready is None:
+                ready = self.ready[vectors] = self.prepared(d, device, stream, vectors)
+            for one in ready:
+                one.run(d, addresses, stream)
+            if ready and not ready[0].pinned and ready[0].table is not None and d.capturing(stream):
+                for one in ready:
+                    one.pinned = True
+                _pinned.append(ready[0].table)
+
+    def prepared(self, d: Any, device: int, stream: int, vectors: bool) -> list[Ready]:
+        """The launches with their kernels loaded and their tables in place."""
+        tasks, tables = self.build(vectors)
+        functions = [function_of(t.kernel, device) if t.kernel else 0 for t in tasks]
+        data = tables.data
+        table = d.table(data, device, stream) if data.size else None
+        self.size += data.nbytes + sum(t.words.nbytes for t in tasks)
+        return [Ready(d, t, function, table) for t, function in zip(tasks, functions, strict=True)]
+
+
+_pinned: list[Any] = []  # tables that graphs read
+_functions: dict[tuple[Any, int, Kernel], int] = {}
+
+
+def function_of(kernel: Kernel, device: int) -> int:
+    """A kernel on a device."""
+    d = driver.driver()
+    key = d, device, kernel
+    found = _functions.get(key)
+    if found is None:
+        found = _functions[key] = d.load(kernel.image(d.capability(device)), kernel.name, device)
+    return found
+
+
+class Ready:
+    """A launch that waits for addresses.  A `Launch` belongs to one thread at a time: each takes one, and puts it back."""
+
+    def __init__(self, d: Any, task: Task, function: int, table: Any) -> None:
+        self.function, self.grid, self.sources, self.table, self.clear, self.pinned = function, task.grid, task.sources, table, task.clear, False
+        self.words = task.words.copy()
+        for word in task.tables:
+            self.words[word] += table.address
+        self.spare: list[Any] = []
+
+    def run(self, d: Any, addresses: list[int], stream: int) -> None:
+        """Launch."""
+        if self.clear:
+            d.memset(addresses[self.sources[0][1]], self.clear, stream)
+            return
+        try:
+            launch = self.spare.pop()
+        except IndexError:
+            launch = driver.Launch(d, at.WORDS)
+            launch.words[:] = self.words
+        for word, number in self.sources:
+            launch.words[word] = addresses[number]
+        launch.go(self.function, *self.grid, 1, BLOCK, stream)
+        self.spare.append(launch)

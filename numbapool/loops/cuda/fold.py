@@ -1,0 +1,264 @@
+"""Fold on a GPU: y = stop(step(step(start, x1), x2), ...).
+
+Forward: one pass with the formula's common reference; where a window is not `safe` with it, the formula's two passes.
+Backward: `fold_terms` writes what each window hands out, times its g, to work memory: the terms, and the reference of the windows that are not
+safe (NaN: the common one).  `fold_gather` adds up, for each input, those of the windows that cover it: one step of the formula an element, however
+much windows overlap, no atomics, one order of summation.  A formula that does not read x in its backward pass (PLAIN) needs no work memory.
+Large windows are CUT: `fold_parts` folds parts of them, which are joined in the next kernel; sums stay short, which keeps float32 accurate.
+Legend: see ground.py; q numbers among the parameters, p those that vary, acc the fold, ref the reference.
+"""
+from __future__ import annotations
+
+from .ground import *  # noqa: F403
+from .layout import *  # noqa: F403
+
+
+def near(f, x, l, x_at, l_at, box, p, q, acc, v, u):
+    """Add a box to the folds with the common reference."""
+    for a in range(box[3]):
+        d = madd(ix(a), ix(f[D_STEP]), box[0])
+        for b in range(box[4]):
+            h = madd(ix(b), ix(f[H_STEP]), box[1])
+            at, at2 = spot(x, d, h, box[2]), spot(l, d, h, box[2])
+            for t in range(box[5]):
+                w = madd(ix(t), ix(f[W_STEP]), ix(0))
+                take(x_at, madd(w, ix(x[5]), at), v)
+                take2(l_at, madd(w, ix(l[5]), at2), u)
+                for j in range(LANES):
+                    put(acc, j, plus(get(acc, j), lifted(v[j], u[j], q + lane_params(p, j))))
+
+
+def exact(f, x, l, x_at, l_at, box, p, q, acc, ref, v, u):
+    """The folds of a box in the formula's two passes; every row is summed on its own first."""
+    row = accumulators()
+    for j in range(LANES):
+        put(acc, j, empty())
+        ref[j] = first_start()
+    for turn in range(0 if FIRST else 1, 2):
+        for a in range(box[3]):
+            d = madd(ix(a), ix(f[D_STEP]), box[0])
+            for b in range(box[4]):
+                h = madd(ix(b), ix(f[H_STEP]), box[1])
+                at, at2 = spot(x, d, h, box[2]), spot(l, d, h, box[2])
+                for j in range(LANES):
+                    put(row, j, start())
+                for t in range(box[5]):
+                    w = madd(ix(t), ix(f[W_STEP]), ix(0))
+                    take(x_at, madd(w, ix(x[5]), at), v)
+                    take2(l_at, madd(w, ix(l[5]), at2), u)
+                    for j in range(LANES):
+                        if turn == 0:
+                            ref[j] = surveyed(ref[j], v[j], u[j], q + lane_params(p, j))
+                        else:
+                            put(row, j, stepped(get(row, j), v[j], u[j], ref[j], q + lane_params(p, j)))
+                if turn == 1:
+                    for j in range(LANES):
+                        put(acc, j, plus(get(acc, j), get(row, j)))
+        if turn == 0:
+            for j in range(LANES):
+                ref[j] = first_stop(ref[j])
+
+
+def joined(f, work, at, acc, v):
+    """The folds of a window from those of its parts."""
+    for s in range(f[SEGMENTS]):
+        for k in range(ACCUMULATORS):
+            take_reals(work + (k * f[SEGMENTS] + s) * f[OUTPUTS] * REAL_SIZE, at, v)
+            for j in range(LANES):
+                acc[k * LANES + j] += v[j]
+
+
+def fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u):
+    """The folds of a task; whether they are with the common reference."""
+    x, l, box = o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
+    x_at, l_at = base(x, n, c, SIZE), base(l, n, c, SIZE)
+    suits = not APART
+    if suits:
+        for j in range(LANES):
+            put(acc, j, empty())
+            ref[j] = REFERENCE
+        if CUT:
+            joined(f, base(o[PARTS], n, c, REAL_SIZE), spot(o[PARTS], od, oh, ow), acc, v)
+        else:
+            near(f, x, l, x_at, l_at, box, p, q, acc, v, u)
+        for j in range(LANES):
+            suits = suits and safe(get(acc, j), *(q + lane_params(p, j)))
+    if not suits:
+        exact(f, x, l, x_at, l_at, box, p, q, acc, ref, v, u)
+    return suits
+
+
+def fold_parts(f, o, i, z):
+    """A part of the windows of a task: every ACROSS-th element of every ALONG-th row."""
+    t, s = part_of(f, i)
+    n, c, od, oh, ow = output_of(f, t, z)
+    acc, p, v, u = accumulators(), parameter_lanes(), lanes(), lanes()
+    q, x, l, box = numbers(f), o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
+    read_parameters(o, n, c, od, oh, ow, p)
+    for j in range(LANES):
+        put(acc, j, empty())
+    rows, first, down = ix(box[3] * box[4]), s % f[ACROSS], s // f[ACROSS]
+    x_at, l_at = base(x, n, c, SIZE), base(l, n, c, SIZE)
+    for r in range(down, rows, f[ALONG]):
+        a = quotient(ix(r), ix(box[4]))
+        b = ix(ix(r) - madd(a, ix(box[4]), ix(0)))
+        d, h = madd(a, ix(f[D_STEP]), box[0]), madd(b, ix(f[H_STEP]), box[1])
+        at, at2 = spot(x, d, h, box[2]), spot(l, d, h, box[2])
+        for t in range(first, box[5], f[ACROSS]):
+            w = madd(ix(t), ix(f[W_STEP]), ix(0))
+            take(x_at, madd(w, ix(x[5]), at), v)
+            take2(l_at, madd(w, ix(l[5]), at2), u)
+            for j in range(LANES):
+                put(acc, j, plus(get(acc, j), lifted(v[j], u[j], q + lane_params(p, j))))
+    work, at = base(o[PARTS], n, c, REAL_SIZE), spot(o[PARTS], od, oh, ow)
+    for k in range(ACCUMULATORS):
+        for j in range(LANES):
+            v[j] = acc[k * LANES + j]
+        give_reals(work + (k * f[SEGMENTS] + s) * f[OUTPUTS] * REAL_SIZE, at, v)
+
+
+def fold_forward(f, o, i, z):
+    """y of a task."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    acc, ref, p, v, u = accumulators(), lanes(), parameter_lanes(), lanes(), lanes()
+    q = numbers(f)
+    read_parameters(o, n, c, od, oh, ow, p)
+    fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u)
+    share = share_of(f, od, oh, ow)
+    for j in range(LANES):
+        v[j] = stop(get(acc, j), ref[j], share, *(q + lane_params(p, j)))
+    give(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), v)
+
+
+def fold_terms(f, o, i, z):
+    """What the windows of a task hand out, times g: the terms and the reference, and the slope of a parameter."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    acc, ref, p, v, u, g = accumulators(), lanes(), parameter_lanes(), lanes(), lanes(), lanes()
+    kept = term_lanes()
+    q = numbers(f)
+    read_parameters(o, n, c, od, oh, ow, p)
+    suits = fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u)
+    share = share_of(f, od, oh, ow)
+    take(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), g)
+    if LEARNS:
+        for j in range(LANES):
+            v[j] = g[j] * param_slope(get(acc, j), ref[j], share, *(q + lane_params(p, j)))
+        give_reals(base(o[GRAD_PARAM], n, c, REAL_SIZE), spot(o[GRAD_PARAM], od, oh, ow), v)
+    for j in range(LANES):
+        hold(kept, j, terms(get(acc, j), ref[j], share, *(q + lane_params(p, j))))
+    work, at = base(o[WORK], n, c, REAL_SIZE), spot(o[WORK], od, oh, ow)
+    for k in range(TERMS):
+        for j in range(LANES):
+            v[j] = g[j] * kept[k * LANES + j]
+        give_reals(work + k * f[OUTPUTS] * REAL_SIZE, at, v)
+    for j in range(LANES):
+        v[j] = NONE if suits else ref[j]
+    give_reals(work + TERMS * f[OUTPUTS] * REAL_SIZE, at, v)
+
+
+def fold_gather(f, o, i, z):
+    """The gradients of the inputs of a task."""
+    n, c, d, h, w = input_of(f, i, z)
+    sums, kept, out, out2, v, u, g, ref, p = term_lanes(), term_lanes(), lanes(), lanes(), lanes(), lanes(), lanes(), lanes(), parameter_lanes()
+    q = numbers(f)
+    if RECOMPUTE:
+        take(base(o[X], n, c, SIZE), spot(o[X], d, h, w), v)
+        take2(base(o[LOGIT], n, c, SIZE), spot(o[LOGIT], d, h, w), u)
+    read_parameters(o, n, c, ix(0), ix(0), ix(0), p)
+    for j in range(LANES):
+        out[j] = out2[j] = real(0)
+        for k in range(TERMS):
+            sums[k * LANES + j] = real(0)
+    w_from, w_to = cover(f[W_COVER], w)
+    for a in range(*cover(f[D_COVER], d)):
+        od = ix(read_int(f[D_LIST], ix(a)))
+        for b in range(*cover(f[H_COVER], h)):
+            oh = ix(read_int(f[H_LIST], ix(b)))
+            for t in range(w_from, w_to):
+                ow = ix(read_int(f[W_LIST], ix(t)))
+                window_terms(f, o, n, c, od, oh, ow, kept, ref, g)
+                if APART:
+                    read_parameters(o, n, c, od, oh, ow, p)
+                for j in range(LANES):
+                    if ref[j] == ref[j] and RECOMPUTE:
+                        spread_one(v[j], u[j], j, kept, ref[j], q + lane_params(p, j), out, out2)
+                    else:
+                        for k in range(TERMS):
+                            sums[k * LANES + j] += kept[k * LANES + j]
+    for j in range(LANES):
+        if not APART:
+            spread_all(v[j], u[j], j, sums, q + lane_params(p, j), out, out2)
+    give(base(o[GRAD_X], n, c, SIZE), spot(o[GRAD_X], d, h, w), out)
+    give2(base(o[GRAD_LOGIT], n, c, SIZE), spot(o[GRAD_LOGIT], d, h, w), out2)
+
+
+def window_terms(f, o, n, c, od, oh, ow, kept, ref, g):
+    """The terms of the windows of an output, times g, and their reference."""
+    if PLAIN:
+        take(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), g)
+        share = share_of(f, od, oh, ow)
+        for j in range(LANES):
+            kept[j] = g[j] * terms(start(), REFERENCE, share)[0]
+    else:
+        work, at = base(o[WORK], n, c, REAL_SIZE), spot(o[WORK], od, oh, ow)
+        take_reals(work + TERMS * f[OUTPUTS] * REAL_SIZE, at, ref)
+        for k in range(TERMS):
+            take_reals(work + k * f[OUTPUTS] * REAL_SIZE, at, g)
+            for j in range(LANES):
+                kept[k * LANES + j] = g[j]
+
+
+# the shapes of a formula: x alone, or x and its logit
+
+def lifted_one(x, logit, q):
+    """What an element adds to a fold with the common reference."""
+    return lift(x, *q)
+
+
+def lifted_two(x, logit, q):
+    """The same with its logit."""
+    return lift(x, logit, *q)
+
+
+def surveyed_one(ref, x, logit, q):
+    """The first pass on x."""
+    return first_step(ref, x, *q)
+
+
+def surveyed_two(ref, x, logit, q):
+    """The first pass on x and its logit."""
+    return first_step(ref, x, logit, *q)
+
+
+def stepped_one(acc, x, logit, ref, q):
+    """One step on x."""
+    return step(acc, x, ref, *q)
+
+
+def stepped_two(acc, x, logit, ref, q):
+    """One step on x and its logit."""
+    return step(acc, x, logit, ref, *q)
+
+
+def spread_one_x(x, logit, j, kept, ref, q, out, out2):
+    """Add the gradient by one window with a reference of its own."""
+    out[j] += spread(x, step(start(), x, ref, *q), held(kept, j), ref, *q)
+
+
+def spread_one_two(x, logit, j, kept, ref, q, out, out2):
+    """Add the gradients of x and its logit by one window."""
+    s, t = spread(x, logit, step(start(), x, logit, ref, *q), held(kept, j), ref, *q)
+    out[j] += s
+    out2[j] += t
+
+
+def spread_all_x(x, logit, j, sums, q, out, out2):
+    """Add the gradient by all windows with the common reference."""
+    out[j] += near_spread(x, lift(x, *q), held(sums, j), REFERENCE, *q)
+
+
+def spread_all_two(x, logit, j, sums, q, out, out2):
+    """Add the gradients of x and its logit by these."""
+    s, t = near_spread(x, logit, lift(x, logit, *q), held(sums, j), REFERENCE, *q)
+    out[j] += s
+    out2[j] += t

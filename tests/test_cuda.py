@@ -1,0 +1,63 @@
+"""The GPU's path without a GPU: every example of the registry by the thread bodies of loops/cuda on the emulator, against the CPU's results."""
+from __future__ import annotations
+
+import os
+
+import mock_cuda
+import numpy as np
+import pytest
+from cases import ALL, Example, examples
+from emulator import Emulator
+from test_capi import kind_of, orders
+from test_forward import in_dtype, run
+
+from numbapool.testing import TOLERANCE
+
+pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
+full = pytest.mark.full
+DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
+SOME = {} if "full" in os.environ.get("NUMBAPOOL_TESTS", "") else {"lp": 6, "gem": 6}  # each power is a set of kernels of its own
+
+
+@pytest.fixture
+def gpu():
+    with Emulator() as emulator:
+        yield emulator
+
+
+def close(got, expected, dtype: str, label: str) -> None:
+    """Within the dtype's rounding."""
+    got = got.get()
+    assert got.dtype == expected.dtype and got.shape == expected.shape, label
+    rtol, atol = TOLERANCE[dtype]
+    scale = max(1.0, np.abs(expected).astype(np.float64).max()) if expected.size else 1.0
+    np.testing.assert_allclose(got.astype(np.float64), expected.astype(np.float64), rtol, atol * scale, err_msg=label)
+
+
+def moved(gpu: Emulator, e: Example, x: np.ndarray) -> Example:
+    """The example with its arrays on the GPU."""
+    args = tuple(gpu.array(a) if isinstance(a, np.ndarray) and a.shape == x.shape else a for a in e.args)
+    return Example(e.label, e.function, gpu.array(x), args, e.kwargs, e.reference, e.learns, e.indexed, e.integers)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "ndim"), ALL)
+def test_registry(gpu, name, ndim, dtype):
+    rng = np.random.default_rng(ndim)
+    for e in examples(name, ndim, few=dtype != "float32")[:SOME.get(name)]:
+        e = in_dtype(e, kind_of(dtype))
+        for x in orders(e.x)[:2]:
+            expected = run(e, x)
+            there = moved(gpu, e, x)
+            got = run(there, there.x)
+            close(got[0], expected[0], dtype, e.label)
+            if e.indexed:
+                np.testing.assert_array_equal(got[1].get(), expected[1], e.label)
+            grad = rng.standard_normal(expected[0].shape).astype(expected[0].dtype)
+            wanted = e.backward(grad, x, *e.args, **e.kwargs)
+            found = there.backward(gpu.array(grad), there.x, *there.args, **e.kwargs)
+            for g, w in zip(found if isinstance(found, tuple) else [found], wanted if isinstance(wanted, tuple) else [wanted], strict=True):
+                close(g, w, dtype, e.label)
+            if e.indexed:
+                close(there.backward(gpu.array(grad), there.x, *there.args, **e.kwargs, indices=got[1]),
+                      wanted[0] if isinstance(wanted, tuple) else wanted, dtype, e.label)
