@@ -1,4 +1,4 @@
-"""The front door: any CPU array in, every check of its memory, the same library's array out.
+"""The front door: any array in, every check of its memory, the same library's array out.
 
 Kernels know no array type: they get an address, and shape and strides in elements, which `borrow` reads out of NumPy,
 torch, JAX and whatever speaks `__array_interface__` or DLPack.  Importing this imports NumPy alone; the other libraries
@@ -30,7 +30,8 @@ def borrow(x: Any, where: str, expected: str = "an array") -> Array:
 
     Parameters
     ----------
-    x : array of NumPy, torch or JAX, or with `__array_interface__` or `__dlpack__`, on the CPU
+    x : array of NumPy, torch or JAX, or with `__array_interface__` or `__dlpack__`, on the CPU; of torch or CuPy, or with
+        `__cuda_array_interface__` or `__dlpack__`, on a CUDA device
     where : str
         Begins every message: "soft_pool2d: x".
     expected : str
@@ -103,7 +104,7 @@ def _from_jax(x: Any, where: str) -> Array:
         raise BufferError(f"{where} was deleted, or donated to another computation")
     devices = x.devices()
     if any(device.platform != "cpu" for device in devices):
-        raise BufferError(f"{where} is on device {x.device}; pass jax.dlpack through torch or CuPy, or copy it to the CPU")
+        raise BufferError(f"{where} is on device {x.device}; pass it through DLPack to torch or CuPy, or copy it to the CPU")
     memory = _imported(np.asarray, x, where, "__array__")  # arrays that lie on several hosts fail here
     device = next(iter(devices)) if x.committed and len(devices) == 1 else None
     return from_numpy_array(memory, where, Jax(device))

@@ -10,7 +10,8 @@ from llvmlite import binding
 
 from . import __version__, cache, threads
 
-PACKAGES = "numba", "llvmlite", "numpy", "torch", "jax", "cupy", "numba-cuda", "ml_dtypes", "matplotlib", "pillow"
+PACKAGES = ("numba", "llvmlite", "numpy", "torch", "jax", "cupy-cuda13x", "cupy-cuda12x", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12",
+            "nvidia-nvjitlink", "nvidia-nvjitlink-cu12", "cuda-bindings", "ml_dtypes", "matplotlib", "pillow")
 FEATURES = "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512fp16", "neon", "sve"  # those that decide how wide a kernel's vectors are
 
 
@@ -51,6 +52,17 @@ def entries() -> str:
     return f"{folder}, {len(sizes)} kernels, {sum(sizes) / 1e6:.1f} MB; hits {counts['hits']}, misses {counts['misses']}{trouble}"
 
 
+def devices() -> str:
+    """The CUDA driver and its devices, or why there are none; the compilers stand among the packages, GPU kernels in the cache."""
+    from .cuda.driver import CudaError, driver
+    try:
+        d = driver()
+        found = [f"device {i}: {d.name(i)}, capability {'.'.join(map(str, d.capability(i)))}" for i in range(d.devices())]
+    except CudaError as error:
+        return str(error)
+    return "; ".join([f"driver {d.version // 1000}.{d.version % 1000 // 10}", *found])
+
+
 def report() -> str:
     """All of it, line by line."""
     jit = "off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else "on"
@@ -61,7 +73,7 @@ def report() -> str:
         "cpu": processor(),
         "threads": f"{threads.usable()} of {numba.config.NUMBA_NUM_THREADS}, threading layer {threads.layer()}",
         "jit": jit,
-        "cuda": "none: this version has kernels for the CPU only",
+        "cuda": devices(),
         "cache": entries(),
     }
     return "\n".join(f"{name:<10} {value}" for name, value in lines.items())

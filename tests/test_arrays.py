@@ -238,15 +238,20 @@ def test_refused_exports_are_buffer_errors():
     class Cuda(Dlpack):
         device = (2, 1)
 
+    class Metal(Dlpack):
+        device = (8, 0)
+
     class Refuses(Dlpack):
         def __dlpack__(self, **how):
             raise ZeroDivisionError("no export today")
 
-    with pytest.raises(BufferError, match=r"x is on DLPack device \(2, 1\).*no CUDA kernels yet"):
+    with pytest.raises(BufferError, match="x is a Cuda on a CUDA device, for which results are CuPy's"):
         borrow(Cuda(np.zeros(3)), "x")
+    with pytest.raises(BufferError, match=r"x is on DLPack device \(8, 0\); numbapool has kernels for CPUs and CUDA"):
+        borrow(Metal(np.zeros(3)), "x")
     with pytest.raises(BufferError, match="x cannot be borrowed through DLPack.*no export today"):
         borrow(Refuses(np.zeros(3)), "x")
-    with pytest.raises(BufferError, match="CUDA device; numbapool has no CUDA kernels yet"):
+    with pytest.raises(BufferError, match="a CUDA device, for which results are CuPy's"):
         borrow(SimpleNamespace(__cuda_array_interface__={}), "x")
     with pytest.raises(BufferError, match="through __array_interface__"):
         borrow(SimpleNamespace(__array_interface__={"version": 3}), "x")
@@ -318,7 +323,7 @@ TORCH_REFUSED = {
     "csr": (lambda torch: torch.eye(3).to_sparse_csr(), BufferError, r"layout torch\.sparse_csr"),
     "mkldnn": (lambda torch: torch.eye(3).to_mkldnn(), BufferError, r"layout torch\._mkldnn"),
     "nested": (lambda torch: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), BufferError, "nested"),
-    "meta": (lambda torch: torch.zeros(3, device="meta"), BufferError, "device meta; numbapool has no CUDA kernels"),
+    "meta": (lambda torch: torch.zeros(3, device="meta"), BufferError, "device meta; numbapool has kernels for CPUs and CUDA devices"),
     "zero tensor": (lambda torch: torch._efficientzerotensor((3,)), BufferError, "address is null"),
 }
 
@@ -338,7 +343,7 @@ def test_torch_virtual_tensors_are_refused():
     with fake.FakeTensorMode():
         with pytest.raises(BufferError, match="FakeTensor"):
             borrow(torch.zeros(3), "x")
-        with pytest.raises(BufferError, match="device cuda:0; numbapool has no CUDA"):
+        with pytest.raises(BufferError, match="FakeTensor"):
             borrow(torch.zeros(3, device="cuda"), "x")
         with pytest.raises(BufferError, match="FakeTensor"):
             TORCH.empty((3,), "float32")
@@ -384,7 +389,7 @@ def test_jax_on_another_device_is_refused():
         def devices(self):
             return [SimpleNamespace(platform="gpu")]
 
-    with pytest.raises(BufferError, match="device cuda:0; numbapool has no CUDA kernels yet"):
+    with pytest.raises(BufferError, match="device cuda:0; pass it through DLPack to torch or CuPy"):
         borrow(OnGpu(), "x")
 
 
@@ -499,7 +504,7 @@ def read_only():
 
 
 @pytest.mark.parametrize("out, error, message", [
-    ([0.0] * 3, TypeError, "NumPy array or a torch tensor, got list"),
+    ([0.0] * 3, TypeError, "NumPy or CuPy array or a torch tensor, got list"),
     (Interface(np.zeros(3, "f4")), TypeError, "got Interface"),
     (np.ma.zeros(3, "f4"), TypeError, "MaskedArray"),
     (np.zeros(3, "f8"), TypeError, "dtype float32, got float64"),
@@ -545,7 +550,7 @@ def test_autograd_notices_writes_into_out():
 
 def test_writable_refuses_jax():
     jnp = pytest.importorskip("jax.numpy")
-    with pytest.raises(TypeError, match="NumPy array or a torch tensor"):
+    with pytest.raises(TypeError, match="NumPy or CuPy array or a torch tensor"):
         writable(jnp.zeros(3), (3,), "float32", "out", [])
     with pytest.raises(ValueError, match="read-only"):
         writable(np.asarray(jnp.zeros(3)), (3,), "float32", "out", [])

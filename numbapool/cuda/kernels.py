@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import functools
 import types
-from typing import Any
 
 import numpy as np
 

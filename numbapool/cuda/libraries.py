@@ -4,7 +4,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -132,24 +131,15 @@ def from_cupy(x: Any, where: str) -> Array:
     return Array(x.data.ptr, tuple(x.shape), tuple(s // size for s in x.strides), dtype, CupyDevice(x.device.id), x)
 
 
-def from_torch(x: Any, where: str, dtype: str) -> Array:
-    """See a CUDA tensor, which arrays.py has looked at."""
-    return Array(x.data_ptr(), tuple(x.shape), x.stride(), dtype, TorchDevice(x.get_device()), x)
-
-
 def from_interface(x: Any, where: str) -> Array:
     """See another library's array through CuPy, whose arrays results then are: nothing else can allocate."""
     try:
         import cupy
     except ImportError as error:
-        raise BufferError(f"{where} is a {type(x).__name__} on a CUDA device, for which results are CuPy's: pip install cupy-cuda13x, or cupy-cuda12x, "
-                          "or pass a torch tensor") from error
+        raise BufferError(f"{where} is a {type(x).__name__} on a CUDA device, for which results are CuPy's: "
+                          "pip install cupy-cuda13x, or cupy-cuda12x, or pass a torch tensor") from error
     try:
         return from_cupy(cupy.asarray(x) if hasattr(x, "__cuda_array_interface__") else cupy.from_dlpack(x), where)
     except Exception as error:
         raise BufferError(f"{where} cannot be borrowed by CuPy: {error}") from error
 
-
-def bytes_of(shape: tuple[int, ...], dtype: str) -> int:
-    """The bytes of an array."""
-    return prod(shape) * _dtype(dtype).itemsize

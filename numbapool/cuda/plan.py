@@ -39,18 +39,16 @@ class Tables:
     def __init__(self) -> None:
         self.parts: list[np.ndarray] = []
         self.end = 0
-        self.known: dict[int, int] = {}
+        self.known: dict[int, tuple[int, np.ndarray]] = {}  # by identity, which the array that is kept along keeps its own
 
     def place(self, table: np.ndarray, dtype: Any = np.int32) -> int:
         """Where, in bytes, an array will begin."""
         if id(table) not in self.known:
             stored = np.ascontiguousarray(table, dtype).reshape(-1).view(np.uint8)
-            self.known[id(table)] = self.end
+            self.known[id(table)] = self.end, table
             self.parts += [stored, np.zeros(-stored.size % 16, np.uint8)]
             self.end += stored.size + self.parts[-1].size
-            self.keep = getattr(self, "keep", [])
-            self.keep.append(table)  # its number stays its own
-        return self.known[id(table)]
+        return self.known[id(table)][0]
 
     @property
     def data(self) -> np.ndarray:
@@ -84,6 +82,7 @@ class Header:
         shares = [np.unique(a.share) for a in axes]
         self.share = int(prod(int(s[0]) for s in shares)) if all(s.size == 1 for s in shares) else None
         self.taps = prod(int(a.count.max()) for a in axes)
+        self.covers_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def wide(self, operands: dict[int, Strides]) -> bool:
         """Whether places in a plane, or distances of elements, need more than 32 bits."""
@@ -110,7 +109,8 @@ class Header:
         words[at.PLANES] = n if self.channel and items is None else n * c
         words[at.GROUPS] = groups
         parts = prod(segments)
-        words[at.ITEMS] = items if items is not None else groups * (rows * across if self.channel else rows) * (parts if "parts" in kernel.loop else 1)
+        lines = rows * across if self.channel else rows
+        words[at.ITEMS] = groups * lines * (parts if kernel.loop.endswith("_parts") else 1) if items is None else items
         words[at.N:at.OW + 1] = n, c, *size, *self.outputs
         words[at.OUTPUTS] = n * c * prod(self.outputs)
         words[at.SHARE] = self.share or 0
@@ -143,10 +143,9 @@ class Header:
 
     def covers(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """The cover of an axis, made once."""
-        made = self.__dict__.setdefault("_covers", {})
-        if i not in made:
-            made[i] = cover(self.axes[i], self.dims[2 + i])
-        return made[i]
+        if i not in self.covers_of:
+            self.covers_of[i] = cover(self.axes[i], self.dims[2 + i])
+        return self.covers_of[i]
 
     def segments(self) -> tuple[int, int]:
         """How a large window is cut: parts of a row (neighbouring elements belong to neighbouring parts), and of the rows."""

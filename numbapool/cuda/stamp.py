@@ -15,7 +15,7 @@ import numpy as np
 from .. import cache, numeric, random
 from ..loops.cuda import grid, ground, layout
 from ..memory import recast
-from ..numeric import HALVES, real_name, storage_name
+from ..numeric import real_name, storage_name
 from ..stamp import _key, _reads, digest_of, plain
 
 SHAPE = (layout.HEAD, (layout.OPERANDS, layout.RECORD))  # of a kernel's parameters
