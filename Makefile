@@ -1,9 +1,10 @@
-# make demo | test | test-full | capi | wheel | bench | bench-full | lint | docs | clean.  PYTHON=python3.12 takes another Python than python3; everything is installed in .venv.
+# make demo | test | test-full | test-gpu | capi | wheel | bench | bench-full | bench-gpu | lint | docs | clean.  PYTHON=python3.12 takes another Python than python3; everything is installed in .venv.
 PYTHON ?= python3
+CUDA ?= cuda13
 RUN := .venv/bin/python
 PLAIN := $(wildcard tests/test_forward.py tests/test_backward.py)
 
-.PHONY: demo test test-full capi capi-few wheel bench bench-full lint docs clean
+.PHONY: demo test test-full test-gpu capi capi-few wheel bench bench-full bench-gpu lint docs clean
 .DEFAULT_GOAL := test
 # a folder .venv without pip, say, is not to pass for made
 .DELETE_ON_ERROR:
@@ -17,9 +18,16 @@ test: lint plain capi-few
 
 # with the whole C library, whose bits are compared with those of kernels that Python compiles for the same kind of processor
 test-full: lint plain capi
-	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full"
+	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu"
 	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES=-prefer-256-bit \
-	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "full or not full" tests/test_capi.py
+	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/test_capi.py
+
+# on a machine with a CUDA device; torch or CuPy, for that device, is looked for in the environment that PYTHON names
+test-gpu: .venv/gpu
+	$(RUN) -m pytest -q -m gpu tests/test_gpu.py
+
+bench-gpu: .venv/gpu
+	$(RUN) -m benchmarks gpu --json
 
 # the same formulas as plain Python, without a compiler between text and result
 .PHONY: plain
@@ -58,6 +66,12 @@ clean:
 
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv
+
+# torch built for the device is the machine's own business: it is gigabytes, and which build suits depends on the driver
+.venv/gpu: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --system-site-packages .venv
+	$(RUN) -m pip install --quiet --editable '.[$(CUDA)]' 'pytest>=8' hypothesis ml_dtypes
+	touch $@
 
 # a file .venv/EXTRA says that `.[EXTRA]` is installed as the metadata now stands; the package itself is used from this folder
 .venv/demo .venv/test .venv/peers .venv/capi: .venv/%: .venv/pyvenv.cfg setup.cfg pyproject.toml

@@ -112,7 +112,8 @@ class Call:
         return view_of(source, shape, strides, self.ndim, self.channels_last, f"{self.where}: {name}")
 
     def draws(self) -> Source:
-        """A seed that each call has anew."""
+        """A seed that each call has anew; it comes before all memory that is made."""
+        assert not self.made
         self.seed = Source(len(self.given))
         return self.seed
 

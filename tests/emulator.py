@@ -23,7 +23,7 @@ from numbapool.cuda.stamp import Kernel
 from numbapool.loops.cuda import layout as at
 from numbapool.stamp import INLINED, OPTIONS
 
-EXTENTS = np.zeros(2 + 2 * 256, np.int64)  # faults, pieces of memory, where each begins and ends
+EXTENTS = np.zeros(2 + 2 * 256 + 1, np.int64)  # faults, pieces of memory, where each begins and ends; last, where the last fault was
 _jit = numba.njit(**INLINED, **OPTIONS)
 
 
@@ -38,10 +38,11 @@ def _valid(address, size):
         if table[2 + 2 * k] <= address and address + size <= table[3 + 2 * k] and address % size == 0:
             return True
     table[0] += 1
+    table[LAST] = address
     return False
 
 
-valid = _made(_valid, words=memory.pointer("int64"), AT=EXTENTS.ctypes.data)
+valid = _made(_valid, words=memory.pointer("int64"), AT=EXTENTS.ctypes.data, LAST=EXTENTS.size - 1)
 
 
 def _read(address, i):
@@ -226,7 +227,7 @@ class Emulator:
         records = tuple(tuple(words[k:k + at.RECORD]) for k in range(at.HEAD, at.WORDS, at.RECORD))
         assert launch.grid[2] == 1
         runner(self.kernels[launch.name])(tuple(words[:at.HEAD]), records, *launch.grid[:2], launch.block)
-        assert not EXTENTS[0], f"{launch.name} reads or writes {EXTENTS[0]} times beyond its arrays or misaligned"
+        assert not EXTENTS[0], f"{launch.name} reads or writes {EXTENTS[0]} times beyond its arrays or misaligned, last at {EXTENTS[-1]:#x}"
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """New memory, all of whose bytes are 0xFF."""

@@ -268,15 +268,28 @@ def read_at(call: Call, source: View, index: View) -> View:
 class Draw(Select):
     """y is an element of the window that is drawn by samples or a seed."""
 
+    def forward(self, call: Call, indexed: bool) -> list[Any]:
+        """y and the indices."""
+        self.seeded(call)
+        return super().forward(call, indexed)
+
+    @staticmethod
+    def seeded(call: Call) -> None:
+        """Let the call have a seed, unless samples are given: before any memory, among whose numbers it stands."""
+        if call.own.get("samples") is None:
+            call.draws()
+
     def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """grad_x of the very draw of the forward pass."""
         families.Draw.repeats(call, index)
+        if index is None:
+            self.seeded(call)
         return super().backward(call, grad, index)
 
     def choose(self, call: Call, results: dict[int, Any], values: bool, indexed: bool, long_index: bool, wide: bool | None = None) -> None:
         """The kernel of the forward pass."""
         samples = families.Draw.samples(call)
-        seed = {} if samples else {at.SEED: call.draws()}
+        seed = {} if samples else {at.SEED: call.seed}
 
         def build(vectors: bool) -> tuple[list[Task], Tables]:
             tables = Tables()

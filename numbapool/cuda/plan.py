@@ -208,7 +208,12 @@ def function_of(kernel: Kernel, device: int) -> int:
     key = d, device, kernel
     found = _functions.get(key)
     if found is None:
-        found = _functions[key] = d.load(kernel.image(d.capability(device)), kernel.name, device)
+        try:
+            image = kernel.image(d.capability(device))
+        except ImportError as error:
+            raise ImportError(f"GPU kernels are compiled by numba-cuda with the CUDA toolkit's compilers ({error}): "
+                              "pip install 'numbapool[cuda13]', or 'numbapool[cuda12]' for a driver before 580") from error
+        found = _functions[key] = d.load(image, kernel.name, device)
     return found
 
 

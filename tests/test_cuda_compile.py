@@ -1,0 +1,81 @@
+"""Every kernel that calls on a GPU want becomes machine code for every kind of device, without a GPU: no spills, no stack, nothing unresolved."""
+from __future__ import annotations
+
+import re
+
+import mock_cuda
+import numpy as np
+import pytest
+from cases import ALL, CASES, Example, examples
+from emulator import Emulator
+from test_capi import kind_of
+from test_cuda import SOME, moved
+from test_forward import in_dtype, run
+
+from numbapool.numeric import INTEGERS
+
+intrinsics = pytest.importorskip("numbapool.cuda.intrinsics", reason="numba-cuda is not installed")
+pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
+full = pytest.mark.full
+CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
+REGISTERS = 168  # of a thread: with more, fewer than three warps a scheduler are left
+COMMON = ("avg", "max", "soft", "stochastic", "sort")
+
+
+def wider(e: Example) -> np.ndarray:
+    """The example's x with eight channels, side by side in memory."""
+    x = np.concatenate([e.x, e.x, e.x], 1)[:, :8]
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def kernels_of(name: str, dtype: str) -> list:
+    """The kernels that the examples of a pooling ask for, in both memory orders, with vectors and without."""
+    with Emulator() as gpu:
+        gpu.mock.hook(None)  # nothing runs
+        for ndim in (n for p, n in ALL if p == name):
+            for e in examples(name, ndim, few=True)[:SOME.get(name)]:
+                e = in_dtype(e, kind_of(dtype)) if dtype not in INTEGERS else Example(**{**vars(e), "x": e.x.astype(dtype)})
+                for x in (e.x, wider(e)):
+                    if x is not e.x and any(isinstance(a, np.ndarray) and a.ndim > 1 for a in (*e.args, *e.kwargs.values())):
+                        continue  # arguments with as many channels as the example's x
+                    there = moved(gpu, e, x)
+                    got = run(there, there.x)
+                    if dtype not in INTEGERS:
+                        there.backward(got[0], there.x, *there.args, **e.kwargs)
+        return list(gpu.kernels.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", *(pytest.param(d, marks=full) for d in ("bfloat16", "float64", "uint8", "int64", "bool"))])
+@pytest.mark.parametrize("name", [n if n in COMMON else pytest.param(n, marks=full) for n in CASES])
+def test_kernels_compile(name, dtype, request):
+    whole = "full" in request.config.option.markexpr.replace("not full", "")
+    if dtype in INTEGERS and not examples(name, 2, few=True)[0].integers:
+        pytest.skip("integers become floats")
+    if dtype == "float16" and name not in ("avg", "max") and not whole:
+        pytest.skip("done by `make test-full`")
+    found = kernels_of(name, dtype)
+    assert found
+    for kernel in found:
+        text = kernel.ptx()
+        assert ".extern" not in text and "call" not in re.sub(r"//.*", "", text), kernel.name
+        if kernel.lanes > 1 and np.dtype(kind_of(dtype)).itemsize * kernel.lanes == 16:
+            assert re.search(r"ld\.global\.nc\.(v4\.\w*32|v2\.\w*64|v8\.\w*16|v4\.u16)", text), f"{kernel.name} has no wide loads"
+        for capability in CAPABILITIES if whole else ((7, 5), (12, 0)):
+            code, log = intrinsics.machine_code(text, capability)
+            assert code[:4] == b"\x7fELF"
+            registers, stack, local = map(int, re.search(r"used (\d+) registers.*?(\d+) stack.*?(\d+) bytes lmem", log).groups())
+            assert (stack, local) == (0, 0) and registers <= REGISTERS, f"{kernel.name} on {capability}: {registers} registers, {stack} bytes of stack"
+            assert not re.search(r"[1-9]\d* bytes spill", log), kernel.name
+
+
+def test_a_kernel_is_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBAPOOL_CACHE_DIR", str(tmp_path))
+    kernel = kernels_of("avg", "float32")[0]
+    code = kernel.image((9, 0))
+    monkeypatch.setattr(intrinsics, "ptx", None)
+    monkeypatch.setattr(intrinsics, "machine_code", None)
+    assert kernel.image((9, 0)) == code
+    damaged = next(tmp_path.rglob(f"{kernel.name}-*.nbp"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(TypeError):  # it is compiled again, which here it cannot be
+        [kernel.ptx(), kernel.image((9, 0))]
