@@ -5,7 +5,7 @@ import mock_cuda
 import numpy as np
 import pytest
 from emulator import Emulator
-from test_cuda import close
+from test_cuda import close, full
 
 import numbapool as nbp
 from numbapool.cuda import plan
@@ -53,7 +53,31 @@ def both(gpu: Emulator, function: str, x: np.ndarray, there=None, dtype: str = "
 def test_channels_side_by_side_are_taken_in_vectors(gpu, function, dtype):
     x = last(np.random.default_rng(0).standard_normal((2, 16, 7, 9))).astype(dtype)
     kernels = both(gpu, function, x, dtype=dtype)
-    assert {k.lanes for k in kernels} == {16 // x.itemsize} and all(k.channel for k in kernels)
+    assert {k.lanes for k in kernels} == {4 if function == "gem_pool2d" else 16 // x.itemsize} and all(k.channel for k in kernels)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=full), pytest.param("uint8", marks=full)])
+@pytest.mark.parametrize("function", ["soft_pool2d", "max_pool2d", *(pytest.param(f"{n}_pool2d", marks=full) for n in ("avg", "lip", "gem"))])
+@pytest.mark.parametrize("window", [(2,), (3, 2, 1), *(pytest.param(w, marks=full) for w in (
+    (3, 1, 1), ((1, 5), (1, 1), (0, 2)), ((2, 3), 3), (2, 1, 0, 2)))])
+def test_outputs_side_by_side_are_taken_in_vectors(gpu, function, window, dtype):
+    rng = np.random.default_rng(0)
+    if dtype == "uint8" and function != "max_pool2d":
+        pytest.skip("integers become floats")
+    shape = 2, 3, 7, 24
+    x = (rng.integers(0, 255, shape) if dtype == "uint8" else rng.standard_normal(shape)).astype(dtype)
+    if function == "soft_pool2d":
+        x[0, 1, 2:5] = 100 * x[0, 1, 2:5]  # beyond the reach of the common reference
+    if function == "max_pool2d" and dtype != "uint8":
+        x[0, 0, 3, [0, 7, 23]] = np.nan
+    args, more = window[:3], {"dilation": (window[3], 1)} if len(window) > 3 else {}
+    lead = (rng.standard_normal(x.shape).astype(dtype),) if function == "lip_pool2d" else ()
+    more |= {"return_indices": True} if function == "max_pool2d" else {}
+    y, got = (getattr(nbp, function)(*map(m, (x, *lead)), *args, **more) for m in (np.asarray, gpu.array))
+    for a, b in zip(y if isinstance(y, tuple) else [y], got if isinstance(got, tuple) else [got], strict=True):
+        close(b, a, "float64" if a.dtype.kind in "iu" else dtype, function)
+    kernel = gpu.kernels[gpu.mock.launches()[-1].name]
+    assert kernel.loop.startswith("strip") and kernel.lanes == min(16 // x.itemsize, 4 if function == "gem_pool2d" else 8)
 
 
 def test_memory_that_begins_anywhere_is_read_one_by_one(gpu):
@@ -130,8 +154,8 @@ def test_integers(gpu):
     np.testing.assert_allclose(nbp.avg_pool2d(gpu.array(x), 2).get(), nbp.avg_pool2d(x, 2), 1e-6)
     grad = np.ones(expected.shape, np.float32)
     np.testing.assert_array_equal(nbp.max_pool2d_backward(gpu.array(grad), gpu.array(x), 2).get(), nbp.max_pool2d_backward(grad, x, 2))
-    narrow = gpu.array(places.astype(np.int32))
-    np.testing.assert_array_equal(nbp.max_pool2d_backward(gpu.array(grad), gpu.array(x), 2, indices=narrow).get(), nbp.max_pool2d_backward(grad, x, 2))
+    got = nbp.max_pool2d_backward(gpu.array(grad), gpu.array(x), 2, indices=gpu.array(places.astype(np.int32)))
+    np.testing.assert_array_equal(got.get(), nbp.max_pool2d_backward(grad, x, 2))
 
 
 def test_out(gpu):

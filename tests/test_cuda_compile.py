@@ -12,6 +12,7 @@ from test_capi import kind_of
 from test_cuda import SOME, moved
 from test_forward import in_dtype, run
 
+import numbapool
 from numbapool.numeric import INTEGERS
 
 intrinsics = pytest.importorskip("numbapool.cuda.intrinsics", reason="numba-cuda is not installed")
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), rea
 full = pytest.mark.full
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
 REGISTERS = 168  # of a thread: with more, fewer than three warps a scheduler are left
+WIDE_LOAD = r"ld\.global\.nc\.(v4\.\w*32|v2\.\w*64)"  # of 16 bytes
 COMMON = ("avg", "max", "soft", "stochastic", "sort")
 
 
@@ -26,6 +28,15 @@ def wider(e: Example) -> np.ndarray:
     """The example's x with eight channels, side by side in memory."""
     x = np.concatenate([e.x, e.x, e.x], 1)[:, :8]
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def check(kernel, text: str, capability: tuple[int, int]) -> None:
+    """Assemble a kernel's PTX, and read what the assembler says of it."""
+    code, log = intrinsics.machine_code(text, capability)
+    assert code[:4] == b"\x7fELF"
+    registers, stack, local = map(int, re.search(r"used (\d+) registers.*?(\d+) stack.*?(\d+) bytes lmem", log).groups())
+    assert (stack, local) == (0, 0) and registers <= REGISTERS, f"{kernel.name} on {capability}: {registers} registers, {stack} bytes of stack"
+    assert not re.search(r"[1-9]\d* bytes spill", log), kernel.name
 
 
 def kernels_of(name: str, dtype: str) -> list:
@@ -59,13 +70,27 @@ def test_kernels_compile(name, dtype, request):
         text = kernel.ptx()
         assert ".extern" not in text and "call" not in re.sub(r"//.*", "", text), kernel.name
         if kernel.lanes > 1 and np.dtype(kind_of(dtype)).itemsize * kernel.lanes == 16:
-            assert re.search(r"ld\.global\.nc\.(v4\.\w*32|v2\.\w*64|v8\.\w*16|v4\.u16)", text), f"{kernel.name} has no wide loads"
+            assert re.search(WIDE_LOAD, text), f"{kernel.name} has no wide loads"
         for capability in CAPABILITIES if whole else ((7, 5), (12, 0)):
-            code, log = intrinsics.machine_code(text, capability)
-            assert code[:4] == b"\x7fELF"
-            registers, stack, local = map(int, re.search(r"used (\d+) registers.*?(\d+) stack.*?(\d+) bytes lmem", log).groups())
-            assert (stack, local) == (0, 0) and registers <= REGISTERS, f"{kernel.name} on {capability}: {registers} registers, {stack} bytes of stack"
-            assert not re.search(r"[1-9]\d* bytes spill", log), kernel.name
+            check(kernel, text, capability)
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), *(pytest.param(w, marks=full) for w in ((3, 2, 1), (3, 1, 1), (5, 3, 2)))])
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(d, marks=full) for d in ("float16", "bfloat16", "float64"))])
+@pytest.mark.parametrize("function", ["avg", "max", "soft", *(pytest.param(n, marks=full) for n in ("lip", "lp", "gem", "min", "swap"))])
+def test_channels_first_forward_reads_16_bytes_at_once(function, dtype, window):
+    with Emulator() as gpu:
+        gpu.mock.hook(None)
+        x = gpu.array(np.zeros((1, 2, 8, 16), kind_of(dtype)))
+        lead = {"lip": (x,), "lp": (2.0,)}.get(function, ())
+        getattr(numbapool, f"{function}_pool2d")(x, *lead, *window)
+        (kernel,) = gpu.kernels.values()
+    text = kernel.ptx()
+    powers = function in ("lp", "gem") and x.dtype.itemsize == 2  # four lanes, of 8 bytes
+    assert kernel.loop.startswith("strip") and kernel.lanes * x.dtype.itemsize == (8 if powers else 16)
+    assert powers or re.search(WIDE_LOAD, text)
+    for capability in CAPABILITIES:
+        check(kernel, text, capability)
 
 
 def test_a_kernel_is_kept_on_disk(tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ from .plan import LARGE, Header, Tables, Task, Work
 from .stamp import Kernel
 
 MOST_LANES, VECTOR_BYTES = 8, 16
+MOST_POWERS = 4  # lanes of formulas with powers: the compiler does not unroll more of them, and their lanes would lie in memory
+MOST_STRIDE, MOST_KERNEL = 3, 5  # of windows that a task takes side by side: more would take too many registers
 SCATTERERS, MOST_SLICES = 1 << 16, 1 << 10  # threads that are aimed at where slices of planes are written; slices of a plane at most
 
 
@@ -32,7 +34,8 @@ def header(call: Call, tables: Tables | None = None, channel: bool | None = None
 
 def lanes_of(call: Call, vectors: bool, dtype: str, *operands: View) -> int:
     """How many channels a task takes at once: as many as one access reads, if they lie side by side in all operands."""
-    lanes = min(MOST_LANES, VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize) if vectors and call.lanes else 1
+    most = MOST_POWERS if hasattr(call.formula, "variant") else MOST_LANES
+    lanes = min(most, VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize) if vectors and call.lanes else 1
 
     def suits(v: View) -> bool:
         others = [s for s, n in zip((v.strides[0], *v.strides[2:]), (v.dims[0], *v.dims[2:]), strict=True) if n > 1]
@@ -40,6 +43,20 @@ def lanes_of(call: Call, vectors: bool, dtype: str, *operands: View) -> int:
     while lanes > 1 and (call.x.dims[1] % lanes or not all(map(suits, operands))):
         lanes //= 2
     return lanes
+
+
+def strip_of(call: Call, vectors: bool, dtype: str, reads: list[View], writes: list[View]) -> tuple[int, kernels.Strip | None]:
+    """How many outputs side by side a task takes at once in channels-first memory, and their windows; None where these or the memory do not suit."""
+    axis, lanes = call.axes[2], VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize
+    if not vectors or call.lanes or axis.grid is None or axis.step != 1 or axis.first.ndim == 2 or lanes == 1:
+        return 1, None
+    origin, stride, kernel = axis.grid
+    lanes = min(lanes, MOST_POWERS if hasattr(call.formula, "variant") else MOST_LANES)
+    lies = all(v.strides[4] == 1 and not any(s % lanes for s, n in zip(v.strides[:4], v.dims[:4], strict=True) if n > 1) for v in reads)
+    if stride > MOST_STRIDE or kernel > MOST_KERNEL or not lies or call.x.dims[4] % lanes or any(v.strides[4] != 1 for v in writes):
+        return 1, None
+    whole = call.outputs[2] % lanes == 0 and not any(s % lanes for v in writes for s, n in zip(v.strides[:4], v.dims[:4], strict=True) if n > 1)
+    return lanes, kernels.Strip(kernel, stride, -origin, whole)
 
 
 def space(call: Call, rows: int, dtype: str) -> tuple[Source, tuple[int, ...]]:
@@ -124,10 +141,13 @@ class Fold:
             head = header(call, tables)
             lanes = lanes_of(call, vectors, call.dtype, *operands.values())
             wide = head.wide({k: v.strides for k, v in operands.items()})
+            strips = strip_of(call, vectors, call.dtype, [v for k, v in reads.items() if k != at.Y], [operands[at.Y]])
 
             def launch(loop: str, over: str, seen: dict[int, Any], cut_windows: bool = False) -> Task:
-                kernel = kernels.fold_kernel(loop, call.formula, backward, call.dtype, *arity, options, lanes, call.lanes, wide,
-                                             uniform=head.share is not None, apart=apart, cut=cut_windows)
+                many, strip = (lanes, None) if loop != "fold_forward" or cut_windows or apart else strips
+                many, loop = (many, "strip_forward") if strip else (lanes, loop)
+                kernel = kernels.fold_kernel(loop, call.formula, backward, call.dtype, *arity, options, many, call.lanes, wide,
+                                             uniform=head.share is not None, apart=apart, cut=cut_windows, strip=strip)
                 task = head.task(kernel, located(seen), over, numbers, loop == "fold_gather", segments)
                 for k, (_, value, strides) in enumerate(parrays):
                     record = at.HEAD + at.RECORD * (at.PARAM + k)
@@ -194,7 +214,11 @@ class Select:
             if cut:
                 kernel = kernels.select_kernel("select_parts", *kind, **given)
                 tasks.append(head.task(kernel, located({at.X: call.x, **cut}), "outputs", segments=segments))
-            kernel = kernels.select_kernel("select_forward", *kind, **given, cut=bool(cut))
+            many, strip = strip_of(call, vectors, dtype, [call.x], [v for v in results.values() if isinstance(v, View)]) if not cut else (lanes, None)
+            if strip and not head.per_plane:
+                kernel = kernels.select_kernel("strip_select", call.formula, dtype, many, False, broad, **given, strip=strip)
+            else:
+                kernel = kernels.select_kernel("select_forward", *kind, **given, cut=bool(cut))
             tasks.append(head.task(kernel, located({at.X: call.x, **results, **cut}), "outputs", segments=segments))
             return tasks, tables
         add(call, build)

@@ -77,6 +77,27 @@ def _at(builder: Any, lanes: Any, k: int) -> Any:
     return builder.gep(lanes, [_word(k)])
 
 
+def _accessed(context: Any, item: Any, n: int) -> tuple[Any, int]:
+    """What n elements are read and written as: numbers of 32 bits, where they are smaller; vectors of 16-bit ones become accesses of 8 bytes."""
+    return (_word, n * item.bitwidth // 32) if item.bitwidth < 32 and n * item.bitwidth >= 32 else (context.get_data_type(item), n)
+
+
+def _part(builder: Any, one: Any, value: Any, m: int, packed: int, count: int) -> Any:
+    """Element m of what was read, `packed` elements a number."""
+    number = builder.extract_element(value, _word(m // packed)) if count > 1 else value
+    return builder.trunc(builder.lshr(number, _word(m % packed * (32 // packed))), one) if packed > 1 else number
+
+
+def _word_of(builder: Any, kind: Any, parts: list[Any]) -> Any:
+    """Elements as one number."""
+    if len(parts) == 1:
+        return parts[0]
+    number = kind(0)
+    for i, part in enumerate(parts):
+        number = builder.or_(number, builder.shl(builder.zext(part, kind), kind(i * (32 // len(parts)))))
+    return number
+
+
 @functools.cache
 def vector_reader(kind: str, lanes: int) -> Any:
     """read(address, i, v) sets v[0] ... v[lanes - 1] to elements i, i + 1, ..., which begin at a multiple of their size."""
@@ -85,12 +106,13 @@ def vector_reader(kind: str, lanes: int) -> Any:
     @intrinsic
     def read(typingctx, address, i, v):  # noqa: ANN001, ANN202
         def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
-            one = context.get_data_type(item)
             for k, n in _pieces(item, lanes):
+                kind, count = _accessed(context, item, n)
                 place = builder.add(args[1], args[1].type(k))
-                value = _load(builder, _pointer(builder, args[0], place, item, ir.VectorType(one, n) if n > 1 else one), n * item.bitwidth // 8)
+                value = _load(builder, _pointer(builder, args[0], place, item, ir.VectorType(kind, count) if count > 1 else kind),
+                              n * item.bitwidth // 8)
                 for m in range(n):
-                    builder.store(builder.extract_element(value, _word(m)) if n > 1 else value, _at(builder, args[2], k + m))
+                    builder.store(_part(builder, context.get_data_type(item), value, m, n // count, count), _at(builder, args[2], k + m))
             return context.get_dummy_value()
         return types.void(types.int64, i, v), codegen
     return read
@@ -104,13 +126,13 @@ def vector_writer(kind: str, lanes: int) -> Any:
     @intrinsic
     def write(typingctx, address, i, v):  # noqa: ANN001, ANN202
         def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
-            one = context.get_data_type(item)
             for k, n in _pieces(item, lanes):
-                vector = ir.VectorType(one, n) if n > 1 else one
+                kind, count = _accessed(context, item, n)
+                vector = ir.VectorType(kind, count) if count > 1 else kind
                 value = ir.Constant(vector, ir.Undefined)
-                for m in range(n):
-                    part = builder.load(_at(builder, args[2], k + m))
-                    value = builder.insert_element(value, part, _word(m)) if n > 1 else part
+                for m in range(count):
+                    part = _word_of(builder, kind, [builder.load(_at(builder, args[2], k + m * (n // count) + i)) for i in range(n // count)])
+                    value = builder.insert_element(value, part, _word(m)) if count > 1 else part
                 place = builder.add(args[1], args[1].type(k))
                 builder.store(value, _pointer(builder, args[0], place, item, vector), align=n * item.bitwidth // 8)
             return context.get_dummy_value()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import types
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,10 +37,29 @@ def numbers2(f):
 real, from_bits64, NUMBER_1, NUMBER_2 = np.float64, _from_bits, layout.NUMBER_1, layout.NUMBER_2  # until `stamp` binds the dtype's
 
 
+class Strip(NamedTuple):
+    """Windows along the last axis of which a task takes several: kernel and stride, padding in front, whether outputs are a multiple of the lanes."""
+
+    kernel: int
+    stride: int
+    left: int
+    whole: bool
+
+
+def bound_span(strip: Strip | None, lanes: int) -> int:
+    """Elements of a row that the windows of a task cover, those that its vectors bring along included."""
+    return max((lanes - 1) * strip.stride + strip.kernel, strip.left + lanes * strip.stride) if strip else 1
+
+
+def _strip(strip: Strip | None, lanes: int) -> dict[str, object]:
+    return {} if strip is None else dict(KERNEL=strip.kernel, STRIDE=strip.stride, LEFT=strip.left, WHOLE=strip.whole, SPAN=bound_span(strip, lanes))
+
+
 @functools.cache
 def fold_kernel(loop: str, formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int, options: tuple[tuple[str, str], ...],
-                lanes: int, channel: bool, wide: bool, *, uniform: bool = False, apart: bool = False, cut: bool = False) -> Kernel:
-    """fold_forward, fold_terms, fold_gather or fold_parts of a formula.
+                lanes: int, channel: bool, wide: bool, *, uniform: bool = False, apart: bool = False, cut: bool = False,
+                strip: Strip | None = None) -> Kernel:
+    """fold_forward, strip_forward, fold_terms, fold_gather or fold_parts of a formula.
 
     numbers, arrays : its parameters; options : (role, name of the function in its place); uniform : all windows have one divisor; apart : array
     parameters differ from output to output; cut : the folds come in parts.
@@ -62,9 +82,10 @@ def fold_kernel(loop: str, formula: types.ModuleType, backward: bool, dtype: str
         numbers=globals()[f"numbers{numbers}"], lane_params=f[f"get{arrays}"],
         lifted=getattr(fold, f"lifted_{kind}"), surveyed=getattr(fold, f"surveyed_{kind}"), stepped=getattr(fold, f"stepped_{kind}"),
         spread_one=fold.spread_one_two if two else fold.spread_one_x, spread_all=fold.spread_all_two if two else fold.spread_all_x,
+        own_parameters=getattr(ground, f"parameters{arrays}"), load2=ground.load if two else ground.no_load, take_span2=ground.take_span if two else ground.no_span,
         take2=ground.take if two else ground.nothing, give2=ground.give if two else ground.nothing)
     sizes = dict(accumulators=accumulators, term_lanes=terms, parameter_lanes=arrays)
-    return Kernel(loop, (fold, formula), dtype, bound, lanes, channel, wide, sizes=sizes)
+    return Kernel(loop, (fold, formula), dtype, bound | _strip(strip, lanes), lanes, channel, wide, sizes=sizes, span=bound_span(strip, lanes))
 
 
 def empty1():
@@ -87,10 +108,10 @@ nothing = {1: empty1, 2: empty2, 3: empty3}
 
 @functools.cache
 def select_kernel(loop: str, formula: types.ModuleType, dtype: str, lanes: int, channel: bool, wide: bool, *, values: bool, indexed: bool,
-                  long_index: bool = True, per_plane: bool = False, cut: bool = False) -> Kernel:
-    """select_forward or select_parts; values, indexed : what is wanted; per_plane : windows differ from plane to plane."""
+                  long_index: bool = True, per_plane: bool = False, cut: bool = False, strip: Strip | None = None) -> Kernel:
+    """select_forward, strip_select or select_parts; values, indexed : what is wanted; per_plane : windows differ from plane to plane."""
     bound = dict(better=formula.better, worst=formula.worst, VALUES=values, INDEXED=indexed, PER_PLANE=per_plane, CUT=cut)
-    return Kernel(loop, (select, formula), dtype, bound, lanes, channel, wide, long_index)
+    return Kernel(loop, (select, formula), dtype, bound | _strip(strip, lanes), lanes, channel, wide, long_index, span=bound_span(strip, lanes))
 
 
 @functools.cache

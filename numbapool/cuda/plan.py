@@ -105,7 +105,7 @@ class Header:
         task = Task(kernel, words)
         across = size[2] if over == "inputs" else self.outputs[2]
         rows = prod(size[:2]) if over == "inputs" else prod(self.outputs[:2])
-        groups = c // kernel.lanes if self.channel else across
+        groups = -(-(c if self.channel else across) // kernel.lanes)
         words[at.PLANES] = n if self.channel and items is None else n * c
         words[at.GROUPS] = groups
         parts = prod(segments)

@@ -8,6 +8,7 @@ import functools
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Cuda:
         return intrinsics.device_function(function)
 
 
+def intrinsics_file() -> str:
+    """The source of the primitives, which is not imported where numba-cuda is missing."""
+    return str(Path(__file__).with_name("intrinsics.py"))
+
+
 CUDA = Cuda()
 _made: dict[tuple, Any] = {}
 
@@ -69,6 +75,7 @@ class Kernel:
     wide: bool = False
     long_index: bool = True
     sizes: dict[str, int] = field(default_factory=dict)  # of the arrays of a thread, in LANES
+    span: int = 1  # elements of a row that a thread holds
 
     @functools.cached_property
     def name(self) -> str:
@@ -76,7 +83,8 @@ class Kernel:
         files = [m.__file__ for m in (ground, grid, layout, numeric, random, *self.modules)] + [__file__]
         files += [f.__code__.co_filename for f in self.bound.values() if isinstance(f, types.FunctionType)]
         named = sorted((k, v.__qualname__ if isinstance(v, types.FunctionType) else repr(v)) for k, v in self.bound.items())
-        digest = digest_of(files, self.dtype, named, self.lanes, self.channel, self.wide, self.long_index, sorted(self.sizes.items()))
+        digest = digest_of([*files, intrinsics_file()], self.dtype, named, self.lanes, self.channel, self.wide, self.long_index,
+                           sorted(self.sizes.items()), self.span)
         return f"numbapool_{self.modules[-1].__name__.rpartition('.')[2]}_{self.loop}_{self.dtype}_{digest}"
 
     def names(self, device: Any) -> dict[str, Any]:
@@ -88,12 +96,13 @@ class Kernel:
         ix = np.int64 if self.wide else np.int32
         own = device.names(self.dtype, self.lanes, self.wide)
         stack, index = own.pop("lanes_of"), "long" if self.long_index else "place"
+        none = np.dtype(real).type(np.nan) if real.startswith("float") else 0
         unpacked = {"float16": own["half_to_float"], "bfloat16": ground.unpacked_bfloat}.get(self.dtype, numeric.packed_plain)
         names |= dict(
             own, ix=ix, LANES=self.lanes, CHANNEL=self.channel, SIZE=np.dtype(storage).itemsize, REAL_SIZE=np.dtype(real).itemsize,
             PLACE_SIZE=np.dtype(ix).itemsize, INDEX_SIZE=8 if self.long_index else np.dtype(ix).itemsize, read_index=own[f"read_{index}"],
             write_index=own[f"write_{index}"], unpacked=unpacked, raw_lanes=stack(storage, self.lanes), lanes=stack(real, self.lanes),
-            places=stack(np.dtype(ix).name, self.lanes), NONE=np.dtype(real).type(np.nan) if real.startswith("float") else 0)
+            span=stack(real, self.span), places=stack(np.dtype(ix).name, self.lanes), NONE=none)
         if self.dtype == "float16":
             names["packed"] = own["float_to_half"]
         names |= {k: stack(real, n * self.lanes) for k, n in self.sizes.items()}

@@ -28,35 +28,41 @@ def near(f, x, l, x_at, l_at, box, p, q, acc, v, u):
                     put(acc, j, plus(get(acc, j), lifted(v[j], u[j], q + lane_params(p, j))))
 
 
-def exact(f, x, l, x_at, l_at, box, p, q, acc, ref, v, u):
-    """The folds of a box in the formula's two passes; every row is summed on its own first."""
-    row = accumulators()
-    for j in range(LANES):
-        put(acc, j, empty())
-        ref[j] = first_start()
+def exact(f, x, l, x_at, l_at, box, q):
+    """The reference and the fold of a window in the formula's two passes; every row is summed on its own first."""
+    m, total = first_start(), empty()
     for turn in range(0 if FIRST else 1, 2):
         for a in range(box[3]):
             d = madd(ix(a), ix(f[D_STEP]), box[0])
             for b in range(box[4]):
                 h = madd(ix(b), ix(f[H_STEP]), box[1])
-                at, at2 = spot(x, d, h, box[2]), spot(l, d, h, box[2])
-                for j in range(LANES):
-                    put(row, j, start())
+                at, at2, row = spot(x, d, h, box[2]), spot(l, d, h, box[2]), start()
                 for t in range(box[5]):
                     w = madd(ix(t), ix(f[W_STEP]), ix(0))
-                    take(x_at, madd(w, ix(x[5]), at), v)
-                    take2(l_at, madd(w, ix(l[5]), at2), u)
-                    for j in range(LANES):
-                        if turn == 0:
-                            ref[j] = surveyed(ref[j], v[j], u[j], q + lane_params(p, j))
-                        else:
-                            put(row, j, stepped(get(row, j), v[j], u[j], ref[j], q + lane_params(p, j)))
+                    v, u = load(x_at, madd(w, ix(x[5]), at)), load2(l_at, madd(w, ix(l[5]), at2))
+                    if turn == 0:
+                        m = surveyed(m, v, u, q)
+                    else:
+                        row = stepped(row, v, u, m, q)
                 if turn == 1:
-                    for j in range(LANES):
-                        put(acc, j, plus(get(acc, j), get(row, j)))
+                    total = plus(total, row)
         if turn == 0:
-            for j in range(LANES):
-                ref[j] = first_stop(ref[j])
+            m = first_stop(m)
+    return m, total
+
+
+def repair(f, o, n, c, od, oh, ow, todo, acc, ref):
+    """The folds of the lanes whose bits are set in `todo`, exactly; the loop stays one, and the lanes' places known, so that they stay in registers."""
+    x, l = o[X], o[LOGIT]
+    for j in range(LANES):
+        if (todo >> j) & 1:
+            channel, column = (c + j, ow) if CHANNEL else (c, ix(ow + ix(j)))
+            m, total = exact(f, x, l, base(x, n, channel, SIZE), base(l, n, channel, SIZE), window_of(f, n, channel, od, oh, column),
+                             numbers(f) + own_parameters(o, n, channel, od, oh, column))
+            for k in range(LANES):
+                if k == j:
+                    ref[k] = m
+                    put(acc, k, total)
 
 
 def joined(f, work, at, acc, v):
@@ -69,23 +75,25 @@ def joined(f, work, at, acc, v):
 
 
 def fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u):
-    """The folds of a task; whether they are with the common reference."""
-    x, l, box = o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
-    x_at, l_at = base(x, n, c, SIZE), base(l, n, c, SIZE)
-    suits = not APART
-    if suits:
+    """The folds of a task; those that are not with the common reference, as bits."""
+    if APART:
+        todo = (1 << LANES) - 1
+    else:
         for j in range(LANES):
             put(acc, j, empty())
             ref[j] = REFERENCE
         if CUT:
             joined(f, base(o[PARTS], n, c, REAL_SIZE), spot(o[PARTS], od, oh, ow), acc, v)
         else:
-            near(f, x, l, x_at, l_at, box, p, q, acc, v, u)
+            x, l = o[X], o[LOGIT]
+            near(f, x, l, base(x, n, c, SIZE), base(l, n, c, SIZE), window_of(f, n, c, od, oh, ow), p, q, acc, v, u)
+        todo = 0
         for j in range(LANES):
-            suits = suits and safe(get(acc, j), *(q + lane_params(p, j)))
-    if not suits:
-        exact(f, x, l, x_at, l_at, box, p, q, acc, ref, v, u)
-    return suits
+            if not safe(get(acc, j), *(q + lane_params(p, j))):
+                todo |= 1 << j
+    if todo:
+        repair(f, o, n, c, od, oh, ow, todo, acc, ref)
+    return todo
 
 
 def fold_parts(f, o, i, z):
@@ -130,6 +138,41 @@ def fold_forward(f, o, i, z):
     give(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), v)
 
 
+def strip_forward(f, o, i, z):
+    """y of LANES outputs side by side along the last axis: what their windows share is read, in vectors, and lifted once a row."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    acc, ref, p, v, u, cells, cells2 = accumulators(), lanes(), parameter_lanes(), lanes(), lanes(), span(), span()
+    q, x, l, box = numbers(f), o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
+    read_parameters(o, n, c, od, oh, ix(0), p)
+    x_at, l_at, w0 = base(x, n, c, SIZE), base(l, n, c, SIZE), madd(ow, ix(STRIDE), ix(-LEFT))
+    own = q + lane_params(p, 0)
+    for j in range(LANES):
+        put(acc, j, empty())
+        ref[j] = REFERENCE
+    for a in range(box[3]):
+        d = madd(ix(a), ix(f[D_STEP]), box[0])
+        for b in range(box[4]):
+            h = madd(ix(b), ix(f[H_STEP]), box[1])
+            take_span(f, x_at, spot(x, d, h, ix(0)), w0, v, cells, real(0))
+            take_span2(f, l_at, spot(l, d, h, ix(0)), w0, u, cells2, real(0))
+            for k in range(SPAN):
+                w = ix(w0 + ix(k))
+                e = lifted(cells[k], cells2[k], own) if 0 <= w < ix(f[W]) else empty()
+                for j in range(LANES):
+                    if j * STRIDE <= k and k < j * STRIDE + KERNEL:
+                        put(acc, j, plus(get(acc, j), e))
+    todo = 0
+    for j in range(LANES):
+        if ix(ow + ix(j)) < ix(f[OW]) and not safe(get(acc, j), *own):
+            todo |= 1 << j
+    if todo:
+        repair(f, o, n, c, od, oh, ow, todo, acc, ref)
+    for j in range(LANES):
+        w = ix(ow + ix(j))
+        v[j] = stop(get(acc, j), ref[j], share_of(f, od, oh, w if w < ix(f[OW]) else ow), *own)
+    give_strip(f, base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), ow, v)
+
+
 def fold_terms(f, o, i, z):
     """What the windows of a task hand out, times g: the terms and the reference, and the slope of a parameter."""
     n, c, od, oh, ow = output_of(f, i, z)
@@ -137,7 +180,7 @@ def fold_terms(f, o, i, z):
     kept = term_lanes()
     q = numbers(f)
     read_parameters(o, n, c, od, oh, ow, p)
-    suits = fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u)
+    todo = fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u)
     share = share_of(f, od, oh, ow)
     take(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), g)
     if LEARNS:
@@ -152,7 +195,7 @@ def fold_terms(f, o, i, z):
             v[j] = g[j] * kept[k * LANES + j]
         give_reals(work + k * f[OUTPUTS] * REAL_SIZE, at, v)
     for j in range(LANES):
-        v[j] = NONE if suits else ref[j]
+        v[j] = ref[j] if (todo >> j) & 1 else NONE
     give_reals(work + TERMS * f[OUTPUTS] * REAL_SIZE, at, v)
 
 

@@ -71,6 +71,21 @@ def read_parameters(o, n, c, d, h, w, p):
             p[k * LANES + j] = read_real(first, ix(at + ix(j) * ix(a[2])))
 
 
+def parameters0(o, n, c, d, h, w):
+    """No array parameter."""
+    return ()
+
+
+def parameters1(o, n, c, d, h, w):
+    """The array parameter of one output."""
+    return (read_real(base(o[PARAM], n, c, REAL_SIZE), spot(o[PARAM], d, h, w)),)
+
+
+def parameters2(o, n, c, d, h, w):
+    """Two of them."""
+    return read_real(base(o[PARAM], n, c, REAL_SIZE), spot(o[PARAM], d, h, w)), read_real(base(o[PARAM2], n, c, REAL_SIZE), spot(o[PARAM2], d, h, w))
+
+
 def cover(table, i):
     """From where to where the outputs that cover input i stand in their list."""
     return read_int(table, i), read_int(table, ix(i + ix(1)))
@@ -118,8 +133,46 @@ def give(address, i, v):
     write_vector(address, i, raw)
 
 
+def take_span(f, address, at, w0, v, cells, missing):
+    """The SPAN elements of a row from w0 on; those from w0 + LEFT on in vectors, which begin at multiples of LANES."""
+    for k in range(LEFT):
+        w = ix(w0 + ix(k))
+        cells[k] = load(address, ix(at + w)) if w >= 0 else missing
+    for s in range(STRIDE):
+        w = ix(w0 + ix(LEFT + s * LANES))
+        if w < ix(f[W]):
+            take(address, ix(at + w), v)
+        else:
+            for j in range(LANES):
+                v[j] = missing
+        for j in range(LANES):
+            cells[LEFT + s * LANES + j] = v[j]
+    for k in range(LEFT + STRIDE * LANES, SPAN):
+        w = ix(w0 + ix(k))
+        cells[k] = load(address, ix(at + w)) if w < ix(f[W]) else missing
+
+
+def give_strip(f, address, at, ow, v):
+    """Store those of LANES outputs that there are."""
+    if WHOLE:
+        give(address, at, v)
+    else:
+        for j in range(LANES):
+            if ix(ow + ix(j)) < ix(f[OW]):
+                store(address, ix(at + ix(j)), v[j])
+
+
 def nothing(address, i, v):
     """There is no second operand or result."""
+
+
+def no_span(f, address, at, w0, v, cells, missing):
+    """There is no second operand."""
+
+
+def no_load(address, i):
+    """There is no second operand."""
+    return real(0)
 
 
 def unpacked_bfloat(bits):

@@ -60,6 +60,34 @@ def select_forward(f, o, i, z):
         put_places(base(o[INDEX], n, c, INDEX_SIZE), spot(o[INDEX], od, oh, ow), ix(o[INDEX][2]), where)
 
 
+def strip_select(f, o, i, z):
+    """The same for LANES outputs side by side along the last axis, whose windows share what is read in vectors."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    best, where, v, cells = lanes(), places(), lanes(), span()
+    x, box, w0 = o[X], window_of(f, n, c, od, oh, ow), madd(ow, ix(STRIDE), ix(-LEFT))
+    at_x, top = base(x, n, c, SIZE), madd(box[0], ix(f[H]), box[1])
+    for j in range(LANES):
+        w = ix(w0 + ix(j * STRIDE))
+        best[j], where[j] = worst(), madd(top, ix(f[W]), w if w > 0 else ix(0))
+    for a in range(box[3]):
+        d = madd(ix(a), ix(f[D_STEP]), box[0])
+        for b in range(box[4]):
+            h = madd(ix(b), ix(f[H_STEP]), box[1])
+            take_span(f, at_x, spot(x, d, h, ix(0)), w0, v, cells, worst())
+            here = madd(madd(d, ix(f[H]), h), ix(f[W]), w0)
+            for k in range(SPAN):
+                for j in range(LANES):
+                    if j * STRIDE <= k and k < j * STRIDE + KERNEL and better(cells[k], best[j]):
+                        best[j], where[j] = cells[k], ix(here + ix(k))
+    if VALUES:
+        give_strip(f, base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), ow, best)
+    if INDEXED:
+        address, at = base(o[INDEX], n, c, INDEX_SIZE), spot(o[INDEX], od, oh, ow)
+        for j in range(LANES):
+            if WHOLE or ix(ow + ix(j)) < ix(f[OW]):
+                write_index(address, ix(at + ix(j)), where[j])
+
+
 def put_places(address, at, step, where):
     """Store the places of a task."""
     for j in range(LANES):
