@@ -6,10 +6,10 @@ are looked up in `sys.modules`, for whoever holds a torch tensor has imported to
 """
 from __future__ import annotations
 
+import functools
 import numbers
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,15 @@ def borrow(x: Any, where: str, expected: str = "an array") -> Array:
     if isinstance(x, getattr(sys.modules.get("jax"), "Array", ())):
         return _from_jax(x, where)
     if isinstance(x, getattr(sys.modules.get("cupy"), "ndarray", ())):
-        from .cuda.libraries import from_cupy
-        return from_cupy(x, where)
+        return _devices().from_cupy(x, where)
     return _from_protocol(x, where, expected)
+
+
+@functools.cache
+def _devices() -> Any:
+    """cuda/libraries.py, which nobody needs who has no CUDA device."""
+    from .cuda import libraries
+    return libraries
 
 
 def _from_torch(x: Any, where: str) -> Array:
@@ -80,8 +86,7 @@ def _from_torch(x: Any, where: str) -> Array:
     if not address and 0 not in shape:  # torch._efficientzerotensor, or a storage that was resized to nothing
         raise BufferError(f"{where} has no memory: its address is null")
     if not x.is_cpu:
-        from .cuda.libraries import TorchDevice
-        return tuple.__new__(Array, (address, shape, x.stride(), dtype, TorchDevice(x.get_device()), x))
+        return tuple.__new__(Array, (address, shape, x.stride(), dtype, _devices().torch_device(x.get_device()), x))
     return tuple.__new__(Array, (address, shape, x.stride(), dtype, TORCH, x))
 
 
@@ -117,16 +122,14 @@ def _from_protocol(x: Any, where: str, expected: str) -> Array:
     if not scalar_or_class and hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
         return _from_dlpack(x, where)
     if not scalar_or_class and hasattr(x, "__cuda_array_interface__"):
-        from .cuda.libraries import from_interface
-        return from_interface(x, where)
+        return _devices().from_interface(x, where)
     raise TypeError(f"{where} must be {expected}, got {type(x).__name__}")
 
 
 def _from_dlpack(x: Any, where: str) -> Array:
     kind, number = map(int, x.__dlpack_device__())
     if kind in _ON_CUDA:
-        from .cuda.libraries import from_interface
-        return from_interface(x, where)
+        return _devices().from_interface(x, where)
     if kind not in _ON_HOST:
         raise BufferError(f"{where} is on DLPack device ({kind}, {number}); {_NO_KERNELS}")
     memory = _imported(np.from_dlpack, x, where, "DLPack (where NumPy takes no bfloat16)")
@@ -196,7 +199,7 @@ def check_place(array: Array, where: str, inputs: Sequence[Array]) -> None:
         sys.modules["torch"].autograd.graph.increment_version(array.owner)
 
 
-@lru_cache(1024)
+@functools.lru_cache(1024)
 def _repeats(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether elements may share memory: an axis does not step over all that the axes of smaller strides reach."""
     reach = 0
@@ -274,7 +277,7 @@ def extent(array: Array) -> tuple[int, int]:
     return array.address + low * itemsize, array.address + high * itemsize
 
 
-@lru_cache(1024)
+@functools.lru_cache(1024)
 def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
     """The lowest element's distance from the first one, and one past the highest's."""
     if 0 in shape:
@@ -288,7 +291,7 @@ def memory_order(array: Array) -> tuple[int, ...]:
     return _memory_order(array.shape, array.strides)
 
 
-@lru_cache(1024)
+@functools.lru_cache(1024)
 def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
     order = [axis for axis, stride in enumerate(strides) if stride and shape[axis] > 1]
     order.sort(key=lambda axis: -abs(strides[axis]))

@@ -82,7 +82,8 @@ def fold_kernel(loop: str, formula: types.ModuleType, backward: bool, dtype: str
         numbers=globals()[f"numbers{numbers}"], lane_params=f[f"get{arrays}"],
         lifted=getattr(fold, f"lifted_{kind}"), surveyed=getattr(fold, f"surveyed_{kind}"), stepped=getattr(fold, f"stepped_{kind}"),
         spread_one=fold.spread_one_two if two else fold.spread_one_x, spread_all=fold.spread_all_two if two else fold.spread_all_x,
-        own_parameters=getattr(ground, f"parameters{arrays}"), load2=ground.load if two else ground.no_load, take_span2=ground.take_span if two else ground.no_span,
+        own_parameters=getattr(ground, f"parameters{arrays}"), load2=ground.load if two else ground.no_load,
+        take_span2=ground.take_span if two else ground.no_span,
         take2=ground.take if two else ground.nothing, give2=ground.give if two else ground.nothing)
     sizes = dict(accumulators=accumulators, term_lanes=terms, parameter_lanes=arrays)
     return Kernel(loop, (fold, formula), dtype, bound | _strip(strip, lanes), lanes, channel, wide, sizes=sizes, span=bound_span(strip, lanes))

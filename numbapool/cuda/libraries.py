@@ -1,6 +1,7 @@
 """The libraries whose arrays lie on CUDA devices: their memory, their streams, and the few operations on whole arrays that are left to them."""
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..libraries import Array, Library, Torch, _inverse, dense, name_of
+from ..libraries import Array, Library, Torch, _described, _inverse, dense, name_of
 
 
 class Device(Library):
@@ -33,7 +34,7 @@ class Device(Library):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TorchDevice(Device, Torch):
     """torch's tensors on one of its devices."""
 
@@ -75,7 +76,7 @@ class TorchDevice(Device, Torch):
         return borrow(array.owner.detach().to(getattr(sys.modules["torch"], dtype)), "array")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CupyDevice(Device):
     """CuPy's arrays on one device."""
 
@@ -123,12 +124,18 @@ def _dtype(name: str) -> np.dtype:
     return np.dtype(name)
 
 
+# one a device: prepared calls are found by it, and objects that are compared by identity cost nothing there
+torch_device, cupy_device = functools.cache(TorchDevice), functools.cache(CupyDevice)
+
+
 def from_cupy(x: Any, where: str) -> Array:
     """See a CuPy array; copied where its strides are no whole number of elements."""
-    dtype, size = name_of(x.dtype, where), x.dtype.itemsize
-    if any(s % size for s in x.strides):
+    dtype, strides, _ = _described(x.dtype, x.strides)
+    if dtype is None:
+        name_of(x.dtype, where)  # raises
+    if strides is None:
         return from_cupy(x.copy(), where)
-    return Array(x.data.ptr, tuple(x.shape), tuple(s // size for s in x.strides), dtype, CupyDevice(x.device.id), x)
+    return tuple.__new__(Array, (x.data.ptr, x.shape, strides, dtype, cupy_device(x.device.id), x))
 
 
 def from_interface(x: Any, where: str) -> Array:

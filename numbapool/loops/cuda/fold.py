@@ -52,7 +52,7 @@ def exact(f, x, l, x_at, l_at, box, q):
 
 
 def repair(f, o, n, c, od, oh, ow, todo, acc, ref):
-    """The folds of the lanes whose bits are set in `todo`, exactly; the loop stays one, and the lanes' places known, so that they stay in registers."""
+    """The folds of the lanes whose bits are set in `todo`, exactly: one copy of the loops, and lanes at known places, which stay in registers."""
     x, l = o[X], o[LOGIT]
     for j in range(LANES):
         if (todo >> j) & 1:
