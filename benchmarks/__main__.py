@@ -5,6 +5,7 @@ python -m benchmarks --base REV --only REGEX               beside another revisi
 python -m benchmarks report RESULT.json                    write README.md's table and docs/performance.png
 python -m benchmarks cliffs [--quick]                      look for window sizes at which times jump
 python -m benchmarks capi [--only REGEX]                   the C library beside Python's calls
+python -m benchmarks gpu [--only REGEX] [--full]           all poolings on a CUDA device
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import compiling, floor, machine, peers, report, revision, rows, run
+from . import compiling, floor, gpu, machine, peers, report, revision, rows, run
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -26,7 +27,7 @@ RESULTS = Path(__file__).with_name("results")
 def options() -> argparse.ArgumentParser:
     """The arguments of all commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", default="run", choices=["run", "report", "cliffs", "capi"])
+    parser.add_argument("command", nargs="?", default="run", choices=["run", "report", "cliffs", "capi", "gpu"])
     parser.add_argument("result", nargs="?", type=Path, help="report: the result file")
     parser.add_argument("--only", default="", metavar="REGEX", help="rows whose label it is found in")
     parser.add_argument("--full", action="store_true", help="all rows: hours")
@@ -120,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not given.list and floor.compiler() is None:
         parser.error("the floor is C: no compiler (cc, gcc, clang) was found")
-    return {"cliffs": sweep, "capi": c_library}.get(given.command, benchmark)(given)
+    return {"cliffs": sweep, "capi": c_library, "gpu": gpu.main}.get(given.command, benchmark)(given)
 
 
 if __name__ == "__main__":

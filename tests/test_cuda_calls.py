@@ -276,3 +276,57 @@ def test_tensors_of_torch(gpu, monkeypatch):
         wanted = nbp.gem_pool2d_backward(nbp.soft_pool2d(x, 2), x, 2)
         for g, w in zip(grads, wanted, strict=True):
             np.testing.assert_allclose(np.asarray(g.as_subclass(torch.Tensor)), w, 1e-4, 1e-5)
+
+
+def test_windows_that_begin_behind_a_row(gpu):
+    """The elements in front of the vectors may lie beyond the row's end, too."""
+    x = np.random.default_rng(0).integers(-99, 99, (2, 2, 8, 8))
+    got = nbp.max_pool2d(gpu.array(x), 5, 1, 4, return_indices=True)
+    for g, w in zip(got, nbp.max_pool2d(x, 5, 1, 4, return_indices=True), strict=True):
+        np.testing.assert_array_equal(g.get(), w)
+    assert gpu.kernels[gpu.mock.launches()[-1].name].loop == "strip_select"
+
+
+def test_a_seed_is_no_address(gpu):
+    """Whatever its last bits are, memory is read in vectors, and a call that is known can be captured."""
+    x = last(np.random.default_rng(0).standard_normal((1, 8, 6, 6))).astype(np.float32)
+    there, y = gpu.array(x), gpu.array(last(np.ones((1, 8, 3, 3), np.float32)))
+    gpu.current = gpu.mock.stream()
+    nbp.stochastic_pool2d_backward(y, there, 2, seed=1)
+    gpu.mock.clear()
+    gpu.mock.capture(gpu.current)
+    nbp.stochastic_pool2d_backward(y, there, 2, seed=32)
+    gpu.mock.capture(gpu.current, 0)
+    assert gpu.kernels[gpu.mock.launches()[-1].name].lanes == 4
+
+
+def test_drawn_windows_take_no_memory_of_the_drivers_own(gpu):
+    """Its release would wait for the device."""
+    x = gpu.array(np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32))
+    before = gpu.mock.calls("cuMemAlloc_v2")
+    for _ in range(3):
+        nbp.fractional_max_pool2d(x, pooling_ratio=1.5)
+    assert gpu.mock.calls("cuMemAlloc_v2") == before
+    gpu.current = gpu.mock.stream()
+    gpu.mock.capture(gpu.current)
+    with pytest.raises(RuntimeError, match="drawn anew cannot be captured"):
+        nbp.fractional_max_pool2d(x, pooling_ratio=1.5)
+    gpu.mock.capture(gpu.current, 0)
+
+
+def test_long_windows_of_many_outputs_are_not_cut(gpu, monkeypatch):
+    monkeypatch.setattr(plan, "MOST_PARTS", 1)
+    x = np.random.default_rng(0).random((1, 2, 40, 41)).astype(np.float32)
+    for function in ("avg_pool2d", "soft_pool2d"):
+        kernels = both(gpu, function, x, window=(23, 9))
+        assert not any(k.loop.endswith("_parts") for k in kernels) and any(k.bound["ROWS"] for k in kernels)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (3, 1), (2, 3)])
+def test_covers(stride, dilation):
+    """Every output that covers an input stands in its list, once and in order."""
+    axis = nbp.windows.sliding(29, 4, stride, 3, 2, dilation, False, "inside")
+    bounds, listed = plan.cover(axis, 29)
+    for i in range(29):
+        wanted = [o for o in range(axis.count.size) if i in axis.first[o] + axis.step * np.arange(axis.count[o])]
+        assert listed[bounds[i]:bounds[29 + i]].tolist() == wanted

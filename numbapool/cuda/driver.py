@@ -277,6 +277,12 @@ class Driver:
 
     # ------------------------------------------------------------ memory
 
+    def copy(self, address: int, data: np.ndarray, stream: int) -> None:
+        """Copy host memory to device memory, when the stream gets there; the host memory is read before this returns."""
+        if self.capturing(stream):
+            raise CudaError("windows that are drawn anew cannot be captured into a graph")
+        self._do("cuMemcpyHtoDAsync_v2", address, data.ctypes.data, data.nbytes, stream)
+
     def memset(self, address: int, size: int, stream: int) -> None:
         """Fill memory with zeros, `size` bytes, on a stream of the current device."""
         if size:

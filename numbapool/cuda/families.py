@@ -14,7 +14,7 @@ from .. import arrays, families
 from ..call import Call, View
 from ..kernels import lifts
 from ..loops.cuda import layout as at
-from ..numeric import DTYPES, real_name, storage_name
+from ..numeric import real_name, storage_name
 from ..plan import dense
 from ..prepared import Source
 from . import kernels
@@ -65,7 +65,7 @@ def space(call: Call, rows: int, dtype: str) -> tuple[Source, tuple[int, ...]]:
     return source, dense(call.out_dims, call.lanes)
 
 
-def places_name(call: Call, wide: bool) -> str:
+def places_name(wide: bool) -> str:
     """The dtype of places."""
     return "int64" if wide else "int32"
 
@@ -75,7 +75,8 @@ def add(call: Call, build: Callable[[bool], tuple[list[Task], Tables]]) -> None:
     def busy(vectors: bool) -> tuple[list[Task], Tables]:
         tasks, tables = build(vectors)
         return [t for t in tasks if t.clear or (t.words[at.ITEMS] > 0 and t.words[at.PLANES] > 0)], tables
-    call.stages.append(Work(call.library, busy))  # type: ignore[arg-type]
+    size = 2 * 16 * (sum(call.x.dims[2:]) + sum(call.outputs))  # of tables of 4 bytes, with vectors and without
+    call.stages.append(Work(call.library, busy, size, call.seed.number if call.seed else None, call.extras is not None))  # type: ignore[arg-type]
 
 
 class Fold:
@@ -132,7 +133,8 @@ class Fold:
         plain, arity = not getattr(call.formula, "recompute", True), (len(numbers), len(parrays))
         apart = any(any(strides[2:]) for _, _, strides in parrays)
         segments, cut = (1, 1), {}
-        if header(call).taps >= LARGE and not apart and not (backward and plain):
+        long = header(call).taps >= LARGE
+        if header(call).cuts and not apart and not (backward and plain):
             segments = header(call).segments()
             cut[at.PARTS] = space(call, prod(segments) * lifts(call.formula, backward, *arity)[0], real_name(call.dtype))
 
@@ -147,7 +149,8 @@ class Fold:
                 many, strip = (lanes, None) if loop != "fold_forward" or cut_windows or apart else strips
                 many, loop = (many, "strip_forward") if strip else (lanes, loop)
                 kernel = kernels.fold_kernel(loop, call.formula, backward, call.dtype, *arity, options, many, call.lanes, wide,
-                                             uniform=head.share is not None, apart=apart, cut=cut_windows, strip=strip)
+                                             uniform=head.share is not None, apart=apart, cut=cut_windows,
+                                             long=long and not cut_windows and over == "outputs" and loop != "fold_parts", strip=strip)
                 task = head.task(kernel, located(seen), over, numbers, loop == "fold_gather", segments)
                 for k, (_, value, strides) in enumerate(parrays):
                     record = at.HEAD + at.RECORD * (at.PARAM + k)
@@ -188,26 +191,21 @@ class Select:
         self.choose(call, results, True, indexed, True)
         return list(results.values())
 
-    @staticmethod
-    def wide(call: Call) -> bool:
-        """Whether places are of 64 bits."""
-        return header(call).wide({at.X: call.x.strides})
-
     def choose(self, call: Call, results: dict[int, Any], values: bool, indexed: bool, long_index: bool, wide: bool | None = None) -> None:
         """The kernels of the forward pass."""
         segments, cut = (1, 1), {}
         dtype = call.dtype
-        if header(call).taps >= LARGE:
+        seen = {at.X: call.x.strides, **{k: v.strides for k, v in results.items() if isinstance(v, View)}}
+        broad = header(call).wide(seen) if wide is None else wide
+        if header(call).cuts:
             segments = header(call).segments()
-            cut = {at.PARTS: space(call, prod(segments), _dtype_of_parts(dtype)),
-                   at.WORK: space(call, prod(segments), "int64" if self.wide(call) or wide else "int32")}
+            cut = {at.PARTS: space(call, prod(segments), real_name(dtype)), at.WORK: space(call, prod(segments), places_name(broad))}
 
         def build(vectors: bool) -> tuple[list[Task], Tables]:
             tables = Tables()
             head = header(call, tables)
             views = [call.x, *(v for k, v in results.items() if isinstance(v, View) and k == at.Y)]
             lanes = lanes_of(call, vectors, dtype, *views)
-            broad = wide or head.wide({at.X: call.x.strides, **{k: v.strides for k, v in results.items() if isinstance(v, View)}})
             kind = (call.formula, dtype, lanes, call.lanes, broad)
             given = dict(values=values, indexed=indexed, long_index=long_index, per_plane=head.per_plane)
             tasks = []
@@ -229,17 +227,13 @@ class Select:
         if index is not None:
             if call.extras is not None:  # windows that were drawn for the forward pass: only the indices tell of them
                 return [scatter(call, grad, index, "add")]
-            return [gather(call, grad, index, dtype, True, self.wide(call))]
-        wide = self.wide(call)
-        places: Any = space(call, 1, places_name(call, wide))
+            return [gather(call, grad, index, dtype, True, False)]
+        wide = header(call).wide({at.X: call.x.strides, at.Y: grad.strides})
+        places: Any = space(call, 1, places_name(wide))
         self.choose(call, {at.INDEX: places}, False, True, False, wide)
         if any(a.first.ndim == 2 for a in call.axes):
             return [scatter(call, grad, places, "add", long_index=False, wide=wide)]
         return [gather(call, grad, places, dtype, False, wide)]
-
-
-def _dtype_of_parts(dtype: str) -> str:
-    return real_name(dtype) if dtype in DTYPES else dtype
 
 
 def gather(call: Call, grad: View, index: Any, dtype: str, long_index: bool, wide: bool) -> View:
@@ -250,8 +244,8 @@ def gather(call: Call, grad: View, index: Any, dtype: str, long_index: bool, wid
         tables = Tables()
         head = header(call, tables)
         lanes = lanes_of(call, vectors, dtype, grad, result)
-        broad = wide or head.wide({at.Y: grad.strides, at.GRAD_X: result.strides})
-        kernel = kernels.index_kernel("index_gather", dtype, lanes, call.lanes, broad if long_index else wide, long_index=long_index)
+        broad = head.wide({at.Y: grad.strides, at.GRAD_X: result.strides, at.INDEX: index.strides}) if long_index else wide
+        kernel = kernels.index_kernel("index_gather", dtype, lanes, call.lanes, broad, long_index=long_index)
         return [head.task(kernel, located({at.Y: grad, at.INDEX: index, at.GRAD_X: result}), "inputs", covers=True)], tables
     add(call, build)
     return result
@@ -265,7 +259,7 @@ def scatter(call: Call, values: View, index: Any, merge: str, long_index: bool =
     def build(vectors: bool) -> tuple[list[Task], Tables]:
         tables = Tables()
         head = header(call, tables, False)
-        broad = wide or (long_index and head.wide({at.Y: values.strides, at.GRAD_X: result.strides}))
+        broad = head.wide({at.Y: values.strides, at.GRAD_X: result.strides, at.INDEX: index.strides}) if long_index else wide
         kernel = kernels.index_kernel("index_scatter", dtype, 1, False, broad, long_index=long_index, adding=merge == "add")
         planes = prod(call.x.dims[:2])
         slices = min(max(-(-SCATTERERS // max(planes, 1)), 1), MOST_SLICES, max(prod(call.x.dims[2:]), 1))
@@ -319,7 +313,7 @@ class Draw(Select):
             tables = Tables()
             head = header(call, tables)
             views = {at.X: call.x, **results}
-            broad = wide or head.wide({k: v.strides for k, v in views.items() if isinstance(v, View)})
+            broad = head.wide({k: v.strides for k, v in views.items() if isinstance(v, View)}) if wide is None else wide
             kernel = kernels.draw_kernel(call.formula, call.dtype, call.lanes, broad, values=values, indexed=indexed, long_index=long_index,
                                          sampled=bool(samples))
             task = head.task(kernel, located(views), "outputs", sources=seed)

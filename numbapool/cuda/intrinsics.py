@@ -20,7 +20,19 @@ from numba import cuda
 from numba.cuda import cgutils, types
 from numba.cuda.extending import intrinsic
 
-VERSION = importlib.metadata.version("numba-cuda")
+_WHEELS = "nvidia-nvvm", "nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink", "nvidia-nvjitlink-cu12"
+
+
+def _versions() -> str:
+    """What code depends on besides its sources."""
+    found = [f"numba-cuda {importlib.metadata.version('numba-cuda')}"]
+    for name in _WHEELS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
+
+
+VERSION = _versions()
 BASE = (7, 5)  # PTX is made for this capability, and machine code of it for any: no kernel needs what later ones have
 VECTOR_BYTES = 16  # of one access to memory, at most
 _compiling = threading.Lock()

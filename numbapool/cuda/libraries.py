@@ -129,11 +129,11 @@ torch_device, cupy_device = functools.cache(TorchDevice), functools.cache(CupyDe
 
 
 def from_cupy(x: Any, where: str) -> Array:
-    """See a CuPy array; copied where its strides are no whole number of elements."""
-    dtype, strides, _ = _described(x.dtype, x.strides)
+    """See a CuPy array; copied where it is misaligned or its strides are no whole number of elements."""
+    dtype, strides, size = _described(x.dtype, x.strides)
     if dtype is None:
         name_of(x.dtype, where)  # raises
-    if strides is None:
+    if strides is None or x.data.ptr % size:
         return from_cupy(x.copy(), where)
     return tuple.__new__(Array, (x.data.ptr, x.shape, strides, dtype, cupy_device(x.device.id), x))
 

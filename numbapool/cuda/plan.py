@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,20 +17,28 @@ from .stamp import Kernel
 
 BLOCK = 128  # threads of a block
 MOST_BLOCKS = 65535  # along y
-LARGE = 512  # elements of a window from which on it is cut into parts
+LARGE = 512  # elements of a window from which on it is cut into parts,
+MOST_PARTS = 1 << 22  # if these are not too many: with many outputs, all threads have work anyway
 PART = 128  # elements of a part that are aimed at
 REACH = 1 << 31  # from here on places take 64 bits; tests set it to 1
 Strides = tuple[int, ...]
 
 
 def cover(axis: Axis, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the list the outputs begin that cover each input, and the list."""
+    """For each input from where, and to where, outputs that cover it stand in a list; and the list."""
+    last = axis.first + (axis.count - 1) * axis.step
+    if axis.step == 1 and (np.diff(axis.first) >= 0).all() and (np.diff(last) >= 0).all():  # they are neighbours: no list but of all outputs
+        inputs = np.arange(size)
+        bounds = np.searchsorted(last, inputs, "left"), np.searchsorted(axis.first, inputs, "right")
+        return np.concatenate(bounds), np.arange(axis.count.size)
+    if axis.count.sum() >= 1 << 31:
+        raise ValueError(f"{axis.count.sum()} elements of all windows along one axis are too many for a backward pass on a GPU")
     outputs = np.repeat(np.arange(axis.count.size), axis.count)
     place = np.arange(outputs.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
     inputs = axis.first[outputs] + place * axis.step
     starts = np.zeros(size + 1, np.int64)
     np.cumsum(np.bincount(inputs, minlength=size), out=starts[1:])
-    return starts, outputs[np.argsort(inputs, kind="stable")]
+    return np.concatenate([starts[:-1], starts[1:]]), outputs[np.argsort(inputs, kind="stable")]
 
 
 class Tables:
@@ -147,6 +155,11 @@ class Header:
             self.covers_of[i] = cover(self.axes[i], self.dims[2 + i])
         return self.covers_of[i]
 
+    @property
+    def cuts(self) -> bool:
+        """Whether windows are cut."""
+        return self.taps >= LARGE and self.dims[0] * self.dims[1] * prod(self.outputs) * prod(self.segments()) <= MOST_PARTS
+
     def segments(self) -> tuple[int, int]:
         """How a large window is cut: parts of a row (neighbouring elements belong to neighbouring parts), and of the rows."""
         d, h, w = (int(a.count.max()) for a in self.axes)
@@ -158,23 +171,25 @@ class Work:
     """All launches of a call, as a stage of it (prepared.py): what memory it uses is filled in, and they go to the caller's stream.
 
     build : makes the tasks and their tables, with vectors of elements or without; without they are made where an array does not begin at a
-    multiple of a vector.  Tables are pinned once a launch of them was captured into a graph, which would read them at any later time.
+    multiple of a vector.  size : bytes of the tables, about; seed : which of the addresses is a seed; once : for calls that are not kept, since they
+    draw windows: their tables lie in memory of the caller's library.  Tables are pinned once a launch of them was captured into a graph, which
+    would read them at any later time.
     """
 
     mask = 0
     tasks = 1
 
-    def __init__(self, library: Library, build: Callable[[bool], tuple[list[Task], Tables]]) -> None:
-        self.library, self.build = library, build
+    def __init__(self, library: Library, build: Callable[[bool], tuple[list[Task], Tables]], size: int, seed: int | None, once: bool) -> None:
+        self.library, self.build, self.seed, self.once = library, build, seed, once
         self.ready: dict[bool, list[Ready]] = {}
-        self.size = 0
+        self.size = size
 
     def run(self, addresses: list[int]) -> None:
         """Launch everything."""
         d, device = driver.driver(), self.library.index  # type: ignore[attr-defined]
         stream = self.library.stream()  # type: ignore[attr-defined]
         every = 0
-        for address in addresses:
+        for address in addresses if self.seed is None else addresses[:self.seed] + addresses[self.seed + 1:]:
             every |= address
         vectors = every & 15 == 0
         with d.on(device):
@@ -193,9 +208,20 @@ class Work:
         tasks, tables = self.build(vectors)
         functions = [function_of(t.kernel, device) if t.kernel else 0 for t in tasks]
         data = tables.data
-        table = d.table(data, device, stream) if data.size else None
-        self.size += data.nbytes + sum(t.words.nbytes for t in tasks)
+        if self.once and data.size:
+            memory, address = self.library.maker(data.shape, "uint8")()
+            d.copy(address, data, stream)
+            table = Borrowed(address, memory)
+        else:
+            table = d.table(data, device, stream) if data.size else None
         return [Ready(d, t, function, table) for t, function in zip(tasks, functions, strict=True)]
+
+
+class Borrowed(NamedTuple):
+    """Tables in memory of the caller's library."""
+
+    address: int
+    memory: Any
 
 
 _pinned: list[Any] = []  # tables that graphs read

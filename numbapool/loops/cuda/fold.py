@@ -14,18 +14,25 @@ from .layout import *  # noqa: F403
 
 
 def near(f, x, l, x_at, l_at, box, p, q, acc, v, u):
-    """Add a box to the folds with the common reference."""
+    """Add a box to the folds with the common reference; long windows row by row, which keeps float32 accurate."""
+    row = accumulators() if ROWS else acc
     for a in range(box[3]):
         d = madd(ix(a), ix(f[D_STEP]), box[0])
         for b in range(box[4]):
             h = madd(ix(b), ix(f[H_STEP]), box[1])
             at, at2 = spot(x, d, h, box[2]), spot(l, d, h, box[2])
+            if ROWS:
+                for j in range(LANES):
+                    put(row, j, empty())
             for t in range(box[5]):
                 w = madd(ix(t), ix(f[W_STEP]), ix(0))
                 take(x_at, madd(w, ix(x[5]), at), v)
                 take2(l_at, madd(w, ix(l[5]), at2), u)
                 for j in range(LANES):
-                    put(acc, j, plus(get(acc, j), lifted(v[j], u[j], q + lane_params(p, j))))
+                    put(row, j, plus(get(row, j), lifted(v[j], u[j], q + lane_params(p, j))))
+            if ROWS:
+                for j in range(LANES):
+                    put(acc, j, plus(get(acc, j), get(row, j)))
 
 
 def exact(f, x, l, x_at, l_at, box, q):
@@ -212,10 +219,10 @@ def fold_gather(f, o, i, z):
         out[j] = out2[j] = real(0)
         for k in range(TERMS):
             sums[k * LANES + j] = real(0)
-    w_from, w_to = cover(f[W_COVER], w)
-    for a in range(*cover(f[D_COVER], d)):
+    w_from, w_to = cover(f[W_COVER], w, f[W])
+    for a in range(*cover(f[D_COVER], d, f[D])):
         od = ix(read_int(f[D_LIST], ix(a)))
-        for b in range(*cover(f[H_COVER], h)):
+        for b in range(*cover(f[H_COVER], h, f[H])):
             oh = ix(read_int(f[H_LIST], ix(b)))
             for t in range(w_from, w_to):
                 ow = ix(read_int(f[W_LIST], ix(t)))

@@ -86,9 +86,9 @@ def parameters2(o, n, c, d, h, w):
     return read_real(base(o[PARAM], n, c, REAL_SIZE), spot(o[PARAM], d, h, w)), read_real(base(o[PARAM2], n, c, REAL_SIZE), spot(o[PARAM2], d, h, w))
 
 
-def cover(table, i):
-    """From where to where the outputs that cover input i stand in their list."""
-    return read_int(table, i), read_int(table, ix(i + ix(1)))
+def cover(table, i, size):
+    """From where to where the outputs that cover input i of `size` stand in their list."""
+    return read_int(table, i), read_int(table + size * 4, i)
 
 
 def part_of(f, i):
@@ -137,7 +137,7 @@ def take_span(f, address, at, w0, v, cells, missing):
     """The SPAN elements of a row from w0 on; those from w0 + LEFT on in vectors, which begin at multiples of LANES."""
     for k in range(LEFT):
         w = ix(w0 + ix(k))
-        cells[k] = load(address, ix(at + w)) if w >= 0 else missing
+        cells[k] = load(address, ix(at + w)) if 0 <= w < ix(f[W]) else missing
     for s in range(STRIDE):
         w = ix(w0 + ix(LEFT + s * LANES))
         if w < ix(f[W]):

@@ -52,10 +52,10 @@ def order_gather(f, o, i, z):
     n, c, d, h, w = input_of(f, i, z)
     x, at_x = o[X], base(o[X], n, c, SIZE)
     v, s = load(at_x, spot(x, d, h, w)), real(0)
-    w_from, w_to = cover(f[W_COVER], w)
-    for a in range(*cover(f[D_COVER], d)):
+    w_from, w_to = cover(f[W_COVER], w, f[W])
+    for a in range(*cover(f[D_COVER], d, f[D])):
         od = ix(read_int(f[D_LIST], ix(a)))
-        for b in range(*cover(f[H_COVER], h)):
+        for b in range(*cover(f[H_COVER], h, f[H])):
             oh = ix(read_int(f[H_LIST], ix(b)))
             for t in range(w_from, w_to):
                 ow = ix(read_int(f[W_LIST], ix(t)))

@@ -136,11 +136,11 @@ def index_gather(f, o, i, z):
     here = madd(madd(d, ix(f[H]), h), ix(f[W]), w)
     for j in range(LANES):
         out[j] = real(0)
-    w_from, w_to = cover(f[W_COVER], w)
+    w_from, w_to = cover(f[W_COVER], w, f[W])
     grad, index, step = base(o[Y], n, c, SIZE), base(o[INDEX], n, c, INDEX_SIZE), ix(o[INDEX][2])
-    for a in range(*cover(f[D_COVER], d)):
+    for a in range(*cover(f[D_COVER], d, f[D])):
         od = ix(read_int(f[D_LIST], ix(a)))
-        for b in range(*cover(f[H_COVER], h)):
+        for b in range(*cover(f[H_COVER], h, f[H])):
             oh = ix(read_int(f[H_LIST], ix(b)))
             for t in range(w_from, w_to):
                 ow = ix(read_int(f[W_LIST], ix(t)))
