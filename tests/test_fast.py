@@ -175,6 +175,26 @@ def test_results_past_the_caches(name, dtype, monkeypatch):
 
 
 @pytest.mark.jit
+@pytest.mark.parametrize("rows", [1, 5])
+def test_places_of_windows_of_every_width(rows):
+    """One column at a distance of 2 once took the column between two windows along."""
+    x = np.random.default_rng(3).standard_normal((2, 3, 7, 29)).astype(np.float32)
+    for last in (False, True):
+        given = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if last else x
+        for kernel, stride in itertools.product(range(1, 8), range(1, 4)):
+            window = dict(kernel_size=(rows, kernel), stride=(1, stride), channels_last=last)
+            y, index = (first(r, last) for r in numbapool.max_pool2d(given, return_indices=True, **window))
+            parts = [x[:, :, i:i + 7 - rows + 1, j:j + 29 - kernel + 1:stride] for i in range(rows) for j in range(kernel)]
+            np.testing.assert_array_equal(y, np.max(parts, 0), f"{window}")
+            np.testing.assert_array_equal(np.take_along_axis(x.reshape(2, 3, -1), index.reshape(2, 3, -1), 2), y.reshape(2, 3, -1))
+            grad = np.ones(y.shape, np.float32)
+            back = numbapool.max_pool2d_backward(np.moveaxis(grad, 1, -1) if last else grad, given, **window)
+            expected = np.zeros((2, 3, 7 * 29), np.float32)
+            np.add.at(expected, (*np.ogrid[:2, :3, :1][:2], index.reshape(2, 3, -1)), 1)
+            np.testing.assert_array_equal(first(back, last).reshape(2, 3, -1), expected, f"{window}")
+
+
+@pytest.mark.jit
 @pytest.mark.parametrize("name", ["max", "avg", "soft"])
 def test_large_overlapping_windows(name):
     rng = np.random.default_rng(9)

@@ -195,6 +195,9 @@ def join_columns(f, chunk, each, s, best, where):
         return
     if f[W_STRIDE] == 2:
         unweave(v1, p1, v2, p2, v, p, vectors(m + (taps >> 1)))
+        if taps == 1:
+            copy_cells(best, where, v1, p1, m)
+            return
         if taps == 2:
             best_of_two(best, where, v1, p1, v2, p2, vectors(m))
             return
