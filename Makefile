@@ -3,6 +3,9 @@ PYTHON ?= python3
 CUDA ?= cuda13
 RUN := .venv/bin/python
 PLAIN := $(wildcard tests/test_forward.py tests/test_backward.py)
+# these compile some hundred kernels for an emulated device: processes of their own, whose memory nobody forks
+EMULATED := $(wildcard tests/test_cuda.py tests/test_cuda_calls.py tests/test_cuda_compile.py)
+REST := $(EMULATED:%=--ignore=%)
 
 .PHONY: demo test test-full test-gpu capi capi-few wheel bench bench-full bench-gpu lint docs clean
 .DEFAULT_GOAL := test
@@ -13,14 +16,20 @@ demo: .venv/demo
 	$(RUN) -m numbapool demo
 
 # last comes the suite as it is: its summary closes the output
-test: lint plain capi-few
-	NUMBAPOOL_CAPI=build/capi-few $(RUN) -m pytest -n 2 --dist worksteal -q
+test: lint plain cuda capi-few
+	NUMBAPOOL_CAPI=build/capi-few $(RUN) -m pytest -n 2 --dist worksteal -q $(REST)
 
 # with the whole C library, whose bits are compared with those of kernels that Python compiles for the same kind of processor
 test-full: lint plain capi
-	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu"
+	$(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(EMULATED)
+	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(REST)
 	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES=-prefer-256-bit \
 	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/test_capi.py
+
+# kernels for a GPU without one
+.PHONY: cuda
+cuda: .venv/test
+	$(if $(EMULATED),$(RUN) -m pytest -n 2 --dist worksteal -q $(EMULATED))
 
 # on a machine with a CUDA device; torch or CuPy, for that device, is looked for in the environment that PYTHON names
 test-gpu: .venv/gpu
