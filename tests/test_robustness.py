@@ -329,6 +329,7 @@ LONG = {  # minutes each
 
 def until_interrupted(name: str) -> None:
     """A call that is compiled and then takes minutes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     x = np.random.default_rng(0).random((64, 32, 128, 128), np.float32)
     LONG[name](x[:1, :2], 65)
     print("ready", flush=True)
