@@ -93,10 +93,11 @@ class Header:
         self.covers_of: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def wide(self, operands: dict[int, Strides]) -> bool:
-        """Whether places in a plane, or distances of elements, need more than 32 bits."""
+        """Whether places in a plane, distances of elements or the number of planes need more than 32 bits."""
         reach = [sum(abs(s) * max(n - 1, 0) for s, n in zip(strides[1:], (self.dims[1] if self.channel else 1, *sizes), strict=True))
                  for strides in operands.values() for sizes in (self.dims[2:], self.outputs)]
-        most = max(prod(self.dims[2:]), prod(self.outputs)) * (self.dims[1] if self.channel else 1)
+        most = max(prod(self.dims[2:]) * (self.dims[1] if self.channel else 1), prod(self.outputs) * (self.dims[1] if self.channel else 1),
+                   prod(self.dims[:2]))
         return max(*reach, most) >= REACH
 
     def task(self, kernel: Kernel, operands: dict[int, tuple[Any, Strides]], over: str, numbers: Sequence[float] = (), covers: bool = False,

@@ -14,5 +14,7 @@ def thread(f, o, x, y, height, size, t):
     across = f[ITEM_BITS]
     i = (x << across) + (t & ((1 << across) - 1))
     if i < f[ITEMS]:
-        for z in range(y * (size >> across) + (t >> across), f[PLANES], height * (size >> across)):
+        z = y * (size >> across) + (t >> across)
+        while z < f[PLANES]:  # a range with a step would divide to know its length
             task(f, o, ix(i), z)
+            z += height * (size >> across)

@@ -21,10 +21,16 @@ def place_of(f, i, z, across, down):
         n, c, row = z, np.int64(lane), quotient(line, across)
         w = ix(line - madd(row, across, ix(0)))
     else:
-        n = z // f[C]
-        c, row, w = z - n * f[C], line, lane
+        n, c = plane_of(f, z)
+        row, w = line, lane
     d = quotient(row, down)
     return n, c, d, ix(row - madd(d, down, ix(0))), w
+
+
+def plane_of(f, z):
+    """(n, c) of a plane."""
+    n = np.int64(quotient(ix(z), ix(f[C])))
+    return n, z - n * f[C]
 
 
 def output_of(f, i, z):

@@ -71,8 +71,7 @@ def order_gather(f, o, i, z):
 
 def order_sums(f, o, i, z):
     """The sum of g times the element of a rank, over a slice of the windows with one number of elements: item i is (slice, row, rank)."""
-    n = z // f[C]
-    c = z - n * f[C]
+    n, c = plane_of(f, z)
     x, at_x, at_g = o[X], base(o[X], n, c, SIZE), base(o[Y], n, c, SIZE)
     rank, rest = i % f[RANKS], i // f[RANKS]
     wanted, part = rest % f[GROUPS], rest // f[GROUPS]

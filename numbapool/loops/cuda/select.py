@@ -154,8 +154,7 @@ def index_gather(f, o, i, z):
 
 def index_scatter(f, o, i, z):
     """A slice of a plane that is 0 but where indices put values: item i is the slice."""
-    n = z // f[C]
-    c = z - n * f[C]
+    n, c = plane_of(f, z)
     size = f[D] * f[H] * f[W]
     lo, hi = i * size // f[SLICES], (np.int64(i) + 1) * size // f[SLICES]
     target, values, index = base(o[GRAD_X], n, c, SIZE), base(o[Y], n, c, SIZE), base(o[INDEX], n, c, INDEX_SIZE)
