@@ -323,7 +323,7 @@ LONG = {  # minutes each
     "many calls": lambda x, k: [nbp.max_pool2d(x, 3) for _ in range(4 if len(x) == 1 else 1 << 20)],
     "lp": lambda x, k: nbp.lp_pool2d(x * np.float32(1e20), 2.5, k, 1),  # beyond the shared reference: each window by itself
     "sort": lambda x, k: nbp.sort_pool2d(x, np.zeros(8), k, 1),
-    "lp backward": lambda x, k: nbp.lp_pool2d_backward(np.ones((*x.shape[:2], 129 - k, 129 - k), np.float32), x, 2.5, k, 1),
+    "lp backward": lambda x, k: nbp.lp_pool2d_backward(np.ones((*x.shape[:2], 129 - k, 129 - k), np.float32), x * np.float32(1e20), 2.5, k, 1),
 }
 
 
