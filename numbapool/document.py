@@ -28,12 +28,14 @@ WORDS = {
 }
 
 
-def _parameter(a: Argument, f: Function) -> str:
+def parameter(a: Argument, f: Function) -> str:
+    """An argument's entry in a docstring."""
     words = a.doc or getattr(f.operation.form, "words", {}).get(a.name) or WORDS.get(a.name, "")
     return f"{a.name} : {a.hint}\n    {words}"
 
 
-def _shapes(f: Function) -> tuple[str, str]:
+def shapes(f: Function) -> tuple[str, str]:
+    """The shapes of x and y."""
     inside, outside = AXES[f.operation.ndim], ", ".join(f"{a}out" for a in AXES[f.operation.ndim].split(", "))
     return f"(N, C, {inside}) or (C, {inside})", f"(N, C, {outside})"
 
@@ -67,7 +69,8 @@ def _example(f: Function) -> str:
     return f"{head}\n>>> y = nbp.{forward}\n>>> gradient = {gradient}"
 
 
-def _section(title: str, text: str) -> str:
+def section(title: str, text: str) -> str:
+    """A section of a docstring."""
     return f"{title}\n{'-' * len(title)}\n{text}\n"
 
 
@@ -75,23 +78,23 @@ def docstring(f: Function) -> str:
     """The NumPy-style docstring of a public function."""
     formula, operation = f.operation.formula, f.operation
     kinds = {"": "over sliding windows", "adaptive_": "over windows that divide the input evenly", "global_": "over the whole input"}
-    inside, outside = _shapes(f)
+    inside, outside = shapes(f)
     title = f"{formula.title[0].upper()}{formula.title[1:]} pooling {kinds[operation.form.prefix]} in {operation.ndim}d"
     title = getattr(formula, "headline", title)
     equation = f"dy/dx_i: {formula.gradient}" if f.backward else formula.equation
     integers = "Integers and bool keep their dtype." if operation.integers else "Integers and bool are copied to float32 (64-bit ones to float64)."
     first = f"x : array, {inside}\n    NumPy, torch (CPU) or JAX array, or any with DLPack; any strides, never written.  {HALF_NOTE}.  {integers}"
-    texts = [first] + [_parameter(a, f) for a in f.arguments if a.name not in ("grad", "x")]
+    texts = [first] + [parameter(a, f) for a in f.arguments if a.name not in ("grad", "x")]
     if f.backward:
         texts = [f"grad : array, {outside}\n    The gradient of y, of x's dtype."] + texts
     parts = [
         f"{title}{', backward' if f.backward else ''}.\n\n{equation}\n",
-        _section("Parameters", "\n".join(texts)),
-        _section("Returns", _returns(f, outside)),
-        _section("Raises", "ValueError\n    A value that makes no sense, such as a window without elements.\nTypeError\n    A wrong type or dtype.\n"
+        section("Parameters", "\n".join(texts)),
+        section("Returns", _returns(f, outside)),
+        section("Raises", "ValueError\n    A value that makes no sense, such as a window without elements.\nTypeError\n    A wrong type or dtype.\n"
                  "BufferError\n    Memory that cannot be borrowed: another device, a tensor that autograd tracks."),
-        _section("Source", formula.source),
-        _section("Examples", _example(f)),
+        section("Source", formula.source),
+        section("Examples", _example(f)),
     ]
     return "\n".join(parts)
 

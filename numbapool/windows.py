@@ -60,6 +60,12 @@ def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
     return lambda extent, *args: (short if extent <= 4096 else long if extent <= 1 << 22 else make)(*args)
 
 
+def outputs_of(size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool) -> int:
+    """How many windows there are at a regular distance; torch's SymInts do, too."""
+    outputs = (size + before + after - dilation * (kernel - 1) - 1 + (stride - 1 if ceil_mode else 0)) // stride + 1
+    return outputs - 1 if ceil_mode and (outputs - 1) * stride >= size + before else outputs
+
+
 def sliding(size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool, share: str) -> Axis:
     """Windows at a regular distance, as torch.nn.MaxPool1d's; all arguments are checked ints below LIMIT.
 
@@ -67,10 +73,7 @@ def sliding(size: int, kernel: int, stride: int, before: int, after: int, dilati
 
     Raises ValueError (without the operation's name) where there is no output or a window without any element.
     """
-    room = size + before + after - dilation * (kernel - 1) - 1
-    outputs = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (outputs - 1) * stride >= size + before:
-        outputs -= 1
+    outputs = outputs_of(size, kernel, stride, before, after, dilation, ceil_mode)
     if outputs < 1:
         raise ValueError(f"a window of {dilation * (kernel - 1) + 1} does not fit into {size} elements padded by ({before}, {after})")
     if outputs > 1 << 40:

@@ -1,0 +1,1 @@
+"""numbapool for PyTorch: layers (this module), functions with autograd (functional), and replace_pooling."""

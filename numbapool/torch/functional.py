@@ -1,0 +1,106 @@
+"""Every pooling with autograd on torch tensors: the functions of numbapool, with its names and arguments.
+
+numbapool.torch.functional.soft_pool2d(x, 2) is numbapool.soft_pool2d(x, 2) that autograd, torch.compile, torch.func and autocast see.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .. import POOLINGS, arrays, publish
+from ..call import view_of
+from ..prepared import Source
+from ..publish import Function
+from .operators import Forward, plain
+from .pooling import Pooling
+
+
+@functools.cache
+def _pairs() -> dict[str, tuple[Function, Function]]:
+    """Forward and backward by the forward's name."""
+    found = {}
+    for name in POOLINGS:
+        functions = publish.functions(name)
+        found |= {f.name: (f, b) for f, b in zip(functions[::2], functions[1::2], strict=True)}
+    return found
+
+
+@functools.cache
+def pooling(name: str) -> Pooling:
+    """What stands behind a function."""
+    return Pooling(*_pairs()[name])
+
+
+@functools.cache
+def operator(name: str, indexed: bool = False) -> Forward:
+    """Its operator, which has the arguments of all directions by place; with indices."""
+    return Forward(pooling(name), indexed)
+
+
+def call(p: Pooling, x: torch.Tensor, values: tuple, indexed: bool = False) -> Any:
+    """What a function does with its arguments."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{p.name}: x must be a torch tensor, got {type(x).__name__}; numbapool.{p.name} takes other arrays")
+    if torch.is_autocast_enabled(x.device.type):
+        x, values = p.promoted(x, values)
+    if p.seed is not None:
+        values = p.drawn(values, tensor=not plain((x,)))
+    return operator(p.name, indexed)(x, *values)
+
+
+def signature(p: Pooling) -> str:
+    """The text between the parentheses."""
+    arguments = [*p.forward.arguments[:1], *p.arguments, *(a for a in p.forward.arguments if a.name.startswith("return_"))]
+    return ", ".join([*(str(a) for a in arguments if not a.keyword), "*", *(str(a) for a in arguments if a.keyword)])
+
+
+def make(name: str) -> Callable[..., Any]:
+    """The function of a name."""
+    p = pooling(name)
+    values = f"({', '.join(p.names)},)"
+    if p.extras:
+        body = f"return _drawn(x, {values}, {p.extras}, {'return_indices' if p.indexed else False})"
+    else:
+        body = f"return _call(x, {values}{', return_indices' if p.indexed else ''})"
+    scope = dict(_call=functools.partial(call, p), _drawn=functools.partial(with_windows, p), Any=Any, Sequence=Sequence, __name__=__name__)
+    exec(compile(f"def {name}({signature(p)}) -> Any:\n    {body}\n", f"<{__name__}.{name}>", "exec", dont_inherit=True), scope)  # noqa: S102
+    function = scope[name]
+    from .words import docstring
+    function.__doc__ = docstring(p)
+    return torch.compiler.allow_in_graph(function)
+
+
+def with_windows(p: Pooling, x: torch.Tensor, values: tuple, wanted: bool, indexed: bool) -> Any:
+    """A pooling of drawn windows, which are drawn first where they are wanted."""
+    if not wanted:
+        return call(p, x, values, indexed)
+    given = dict(zip(p.names, p.drawn(values, False), strict=True))
+    if not plain((x,)):
+        raise NotImplementedError(f"{p.name}: {p.extras} needs numbers, and this tensor is traced or transformed; draw the windows outside")
+    if given.get("training") is False:
+        raise ValueError(f"{p.name}: there are no drawn positions outside training")
+    view = view_of(Source(0), tuple(x.shape), x.stride(), p.ndim, given["channels_last"], f"{p.name}: x")
+    _, drawn = p.operation.form.arrange(view, arrays.borrow(x.detach(), p.name), tuple(given[n] for n in p.operation.window), p.name, p.ndim)
+    if not drawn:
+        raise ValueError(f"{p.name}: {p.extras} does not go with kernel_size")
+    windows = tuple(map(torch.from_numpy, drawn))
+    given |= {p.extras.removeprefix("return_"): windows, "seed": None}
+    result = call(p, x, tuple(given.values()), indexed)
+    return (*(result if indexed else (result,)), windows)
+
+
+def __getattr__(name: str) -> Any:
+    """A function, made when it is first asked for."""
+    if name == "__all__":
+        return [*_pairs()]
+    if name not in _pairs():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = make(name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_pairs()})

@@ -1,0 +1,203 @@
+"""Forward and backward of a pooling as torch's machinery takes them: how they run, what they keep, their derivatives, their vmap.
+
+Inputs are (x, *values), or (grad, x, *values) and, for choices, the indices; values are a function's arguments in Pooling.names' order.
+Who calls decides the way: tensors that nobody watches run the kernels at once (autograd by `Eager`); within torch.func `Transformed` does
+the same level by level; for whatever else replaces tensors (torch.compile, export, fake tensors, modes) there are the operators of library.py.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from . import batches, library, shapes, twice
+from .pooling import Pooling
+
+OWN = torch.Tensor, torch.nn.Parameter  # classes whose memory is their own
+_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_transforms = getattr(torch._C, "_are_functorch_transforms_active", None)
+_tracing = getattr(torch._C, "_get_tracing_state", None)
+_wrapped = getattr(getattr(torch._C, "_functorch", None), "is_functorch_wrapped_tensor", None)
+KNOWN = None not in (_modes, _transforms, _tracing, _wrapped)  # where torch calls them otherwise, all goes by the operators
+
+
+def plain(inputs: Sequence[Any]) -> bool:
+    """Whether tensors have memory, and nobody watches what is done with them."""
+    if not KNOWN or _modes() or _transforms() or _tracing() is not None:
+        return False
+    return all(not _wrapped(v) if type(v) in OWN else not isinstance(v, torch.Tensor) for v in inputs)
+
+
+class Operator:
+    """What forward and backward share."""
+
+    names: tuple[str, ...]  # of the inputs
+
+    def __init__(self, pooling: Pooling, name: str) -> None:
+        self.pooling, self.name = pooling, name
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The results, with autograd."""
+        if plain(inputs):
+            if torch.is_grad_enabled() and any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs):
+                return Eager.apply(self, *inputs)
+            return self.run(*inputs)
+        if KNOWN and (_transforms() or any(isinstance(v, torch.Tensor) and _wrapped(v) for v in inputs)):  # or when one is over
+            return Transformed.apply(self, *inputs)
+        return self.registered(*inputs)
+
+    def run(self, *inputs: Any) -> Any:
+        """On memory."""
+        raise NotImplementedError
+
+    def registered(self, *inputs: Any) -> Any:
+        """By the operator of library.py."""
+        return self.overload(*library.pack(self, inputs))
+
+    @cached_property
+    def overload(self) -> Any:
+        """That operator, which is defined now."""
+        return library.define(self)
+
+    def keep(self, ctx: Any, inputs: Sequence[Any], more: Sequence[torch.Tensor] = ()) -> None:
+        """Keep tensors where autograd wants them, and all else as it is."""
+        ctx.lists = [len(v) if isinstance(v, list | tuple) and v and isinstance(v[0], torch.Tensor) else isinstance(v, torch.Tensor) for v in inputs]
+        ctx.save_for_backward(*(t for v, there in zip(inputs, ctx.lists, strict=True) if there for t in (v if there is not True else (v,))), *more)
+        ctx.rest = [None if there else v for v, there in zip(inputs, ctx.lists, strict=True)]
+
+    @staticmethod
+    def kept(ctx: Any) -> tuple[list[Any], tuple]:
+        """The inputs, and the other tensors."""
+        saved = iter(ctx.saved_tensors)
+        inputs = [next(saved) if there is True else tuple(next(saved) for _ in range(there)) if there else v
+                  for v, there in zip(ctx.rest, ctx.lists, strict=True)]
+        return inputs, tuple(saved)
+
+    def placed(self, inputs: Sequence[Any], gradients: dict[str, Any]) -> tuple:
+        """Gradients by the names of their inputs, at the places of these."""
+        return tuple(gradients.get(n) if isinstance(v, torch.Tensor) else None for n, v in zip(self.names, inputs, strict=True))
+
+
+class Forward(Operator):
+    """The forward pass; `indexed`: with indices."""
+
+    def __init__(self, pooling: Pooling, indexed: bool) -> None:
+        super().__init__(pooling, pooling.name + "_with_indices" * indexed)
+        self.indexed, self.names = indexed, ("x", *pooling.names)
+        self.planes, self.joins = ("x", *pooling.planes, "samples"), True
+        self.results = "(Tensor, Tensor)" if indexed else "Tensor"
+
+    @cached_property
+    def back(self) -> Backward:
+        """The backward pass."""
+        return Backward(self.pooling)
+
+    def run(self, x: torch.Tensor, *values: Any) -> Any:
+        """y, or (y, indices)."""
+        return self.pooling.run(x, values, self.indexed)
+
+    def fake(self, x: torch.Tensor, *values: Any) -> Any:
+        """The same of tensors without memory."""
+        p, given = self.pooling, dict(zip(self.pooling.names, values, strict=True))
+        sizes = shapes.outputs(p.operation.form.name, shapes.spatial_of(x.shape, p.ndim, given["channels_last"]), given)
+        dtype = x.dtype if p.operation.integers or x.is_floating_point() else torch.float64 if x.dtype.itemsize == 8 else torch.float32
+        y, *more = (shapes.empty(x, sizes, p.ndim, given["channels_last"], p.name, d) for d in (dtype, *(torch.int64,) * self.indexed))
+        return (y, *more) if more else y
+
+    def save(self, ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+        """All inputs, and the indices where they were asked for."""
+        if self.indexed:
+            ctx.mark_non_differentiable(output[1])
+        self.keep(ctx, inputs, output[1:] if self.indexed else ())
+
+    def gradients(self, ctx: Any, grad: torch.Tensor, *_: Any) -> tuple:
+        """Those of the inputs."""
+        inputs, indices = self.kept(ctx)
+        result = self.back(grad, *inputs, *((indices or (None,)) if self.pooling.indexed else ()))
+        result = result if isinstance(result, tuple) else (result,)
+        return self.placed(inputs, dict(zip(("x", *self.pooling.learns), result, strict=True)))
+
+
+class Backward(Operator):
+    """The backward pass."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__(pooling, pooling.name + "_backward")
+        self.names = ("grad", "x", *pooling.names, *("chosen",) * pooling.indexed)
+        self.planes = ("grad", "x", *pooling.planes, "samples", "chosen")
+        self.joins = set(pooling.learns) <= set(pooling.planes)  # the others' gradients are sums over the batch
+        count = 1 + len(pooling.learns)
+        self.results = f"({', '.join(['Tensor'] * count)})" if count > 1 else "Tensor"
+
+    def parted(self, values: Sequence[Any]) -> tuple[tuple, Any]:
+        """Forward's arguments, and the indices."""
+        return (tuple(values[:-1]), values[-1]) if self.pooling.indexed else (tuple(values), None)
+
+    def run(self, grad: torch.Tensor, x: torch.Tensor, *values: Any) -> Any:
+        """grad_x; a tuple with the gradients of what learns."""
+        result = self.pooling.run_backward(grad, x, *self.parted(values))
+        return result if len(result) > 1 else result[0]
+
+    def fake(self, grad: torch.Tensor, x: torch.Tensor, *values: Any) -> Any:
+        """The same of tensors without memory."""
+        p, given = self.pooling, dict(zip(self.pooling.names, values, strict=False))
+        sizes = shapes.spatial_of(x.shape, p.ndim, given["channels_last"])
+        result = tuple(shapes.empty(x, sizes, p.ndim, given["channels_last"], p.name, grad.dtype) if n == "x" or n in p.planes
+                       else torch.empty(given[n].shape, dtype=given[n].dtype, device=x.device) for n in ("x", *p.learns))
+        return result if len(result) > 1 else result[0]
+
+    def save(self, ctx: Any, inputs: Sequence[Any], output: Any) -> None:
+        """All inputs."""
+        self.keep(ctx, inputs)
+
+    def gradients(self, ctx: Any, *cotangents: Any) -> tuple:
+        """Second derivatives, of what has them."""
+        inputs, _ = self.kept(ctx)
+        values, indices = self.parted(inputs[2:])
+        given = dict(zip(self.pooling.names, values, strict=True))
+        outer, *inner = twice.derivatives(self.pooling, cotangents, *inputs[:2], given, indices)
+        return self.placed(inputs, dict(zip(("grad", "x", *self.pooling.learns), (outer, *inner), strict=True)))
+
+
+class Eager(torch.autograd.Function):
+    """Autograd where nothing else is on: half the cost of an operator's."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator, *inputs: Any) -> Any:
+        """The results."""
+        result = operator.run(*inputs)
+        operator.save(ctx, inputs, result)
+        ctx.operator = operator
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple:
+        """The gradients."""
+        return None, *ctx.operator.gradients(ctx, *grads)
+
+
+class Transformed(torch.autograd.Function):
+    """Autograd and vmap within torch.func."""
+
+    @staticmethod
+    def forward(operator: Operator, *inputs: Any) -> Any:
+        """The results."""
+        return operator.run(*inputs) if plain(inputs) else operator.registered(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        """Keep what backward needs."""
+        ctx.operator = inputs[0]
+        ctx.operator.save(ctx, inputs[1:], output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple:
+        """The gradients."""
+        return None, *ctx.operator.gradients(ctx, *grads)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, operator: Operator, *inputs: Any) -> tuple[Any, Any]:
+        """The results of a batch of calls."""
+        return batches.vmap(operator, info.batch_size, in_dims[1:], inputs)

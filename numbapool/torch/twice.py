@@ -1,0 +1,104 @@
+"""Second derivatives: what autograd does with a backward pass that is differentiated again.
+
+Backward passes of averages and choices are linear in the gradient, and their derivative is a forward pass.  For the smooth poolings
+the composition of averages and softmax-weighted means that defines them is differentiated twice; for the latter (LIP) the
+directional derivative is one of such means again: y' = L(x') + L(l' x) - L(x) L(l') with L the mean by the logits' weights.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from . import functional
+from .pooling import Pooling
+
+Given = dict[str, Any]
+
+
+def derivatives(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torch.Tensor, given: Given, indices: torch.Tensor | None) -> tuple:
+    """The gradients of grad, x, and all that learns; None where they are 0."""
+    formula = pooling.operation.formula
+    name = formula.__name__.rpartition(".")[2]
+    learned = tuple(given[n] for n in pooling.learns)
+    if pooling.indexed and given.get("training", True):
+        return chosen(pooling, cotangents[0], x, given, indices), None, *(None for _ in learned)
+    if name in ("avg", "fractional_avg", "max_unpool"):
+        return functional.operator(pooling.name)(cotangents[0], *given.values()), None, *(None for _ in learned)
+    if name == "lip":
+        return of_lip(pooling, cotangents, grad, x, given)
+    if name not in COMPOSED or given.get("gradient", "exact") != "exact":
+        raise NotImplementedError(f"{pooling.name} has no second derivatives" + (" of this gradient" if name in COMPOSED else ""))
+
+    def first(grad: torch.Tensor, *inputs: torch.Tensor) -> tuple:
+        return torch.func.vjp(lambda *inputs: COMPOSED[name](pooling, given, *inputs), *inputs)[1](grad)
+    return torch.func.vjp(first, grad, x, *learned)[1](tuple(cotangents))
+
+
+def chosen(pooling: Pooling, v: torch.Tensor, x: torch.Tensor, given: Given, indices: torch.Tensor | None) -> torch.Tensor:
+    """The elements of v where y's elements come from."""
+    if indices is None:
+        _, indices = functional.operator(pooling.name, indexed=True)(x, *given.values())
+    if given["channels_last"]:
+        v, indices = v.movedim(-1, -1 - pooling.ndim), indices.movedim(-1, -1 - pooling.ndim)
+    found = v.flatten(-pooling.ndim).gather(-1, indices.flatten(-pooling.ndim)).view(indices.shape)
+    return found.movedim(-1 - pooling.ndim, -1) if given["channels_last"] else found
+
+
+def over_windows(pooling: Pooling, given: Given, other: str, x: torch.Tensor, *leading: torch.Tensor, **own: Any) -> torch.Tensor:
+    """Another pooling over the same windows."""
+    sibling = functional.operator(f"{pooling.operation.form.prefix}{other}_pool{pooling.ndim}d")
+    own |= dict(zip(sibling.pooling.names, leading, strict=False))
+    shared = {*pooling.operation.window, "channels_last"}
+    return sibling(x, *(own[a.name] if a.name in own else given[a.name] if a.name in shared else a.default for a in sibling.pooling.arguments))
+
+
+def of_lip(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torch.Tensor, given: Given) -> tuple:
+    """LIP's, from its directional derivative along the cotangents."""
+    vx, vl = cotangents
+
+    def along(x: torch.Tensor, logit: torch.Tensor) -> torch.Tensor:
+        def mean(t: torch.Tensor) -> torch.Tensor:
+            return over_windows(pooling, given, "lip", t, logit)
+        return mean(vx) + mean(vl * x) - mean(x) * mean(vl)
+    value, pull = torch.func.vjp(along, x, given["logit"])
+    return value, *pull(grad)
+
+
+# ---------------------------------------------------------------- what defines the smooth poolings
+
+def average(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
+    """The mean of the elements inside the input."""
+    return over_windows(pooling, given, "avg", x, count_include_pad=False)
+
+
+def soft(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
+    """The mean of x by the weights softmax(x / T)."""
+    return over_windows(pooling, given, "lip", x, x / given.get("temperature", 1.0))
+
+
+def lp(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
+    """By the mean of powers; of x by its largest element, so that these are in range."""
+    p, scale = given["norm_type"], x.detach().abs().amax().clamp_min(torch.finfo(x.dtype).tiny)
+    there = x != 0
+    mean = average(pooling, given, torch.where(there, (x / scale).abs(), 1.0) ** p * there)
+    if given["norm"] == "sum":
+        mean = mean * over_windows(pooling, given, "lp", torch.ones_like(x), norm_type=1.0, norm="sum")
+    return scale * torch.where(mean == 0, 0.0, torch.where(mean == 0, 1.0, mean) ** (1 / p))
+
+
+def gem(pooling: Pooling, given: Given, x: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """By the mean of powers."""
+    wide = p.to(x.dtype) if p.dim() == 0 or given["channels_last"] else p.to(x.dtype).reshape(-1, *(1,) * pooling.ndim)
+    return average(pooling, given, x.clamp_min(given["eps"]) ** wide) ** (1 / wide)
+
+
+def stochastic(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
+    """Outside training: the mean of x by itself."""
+    a = x.clamp_min(0)
+    sums, squares = average(pooling, given, a), average(pooling, given, a * a)
+    return torch.where(sums == 0, 0.0, squares / torch.where(sums == 0, 1.0, sums))
+
+
+COMPOSED: dict[str, Callable[..., torch.Tensor]] = {"soft": soft, "swap": soft, "lp": lp, "gem": gem, "stochastic": stochastic}
