@@ -28,6 +28,11 @@ def _pairs() -> dict[str, tuple[Function, Function]]:
     return found
 
 
+def names() -> list[str]:
+    """The names of all functions."""
+    return list(_pairs())
+
+
 @functools.cache
 def pooling(name: str) -> Pooling:
     """What stands behind a function."""
@@ -35,16 +40,20 @@ def pooling(name: str) -> Pooling:
 
 
 @functools.cache
-def operator(name: str, indexed: bool = False) -> Forward:
-    """Its operator, which has the arguments of all directions by place; with indices."""
+def _operator(name: str, indexed: bool) -> Forward:
     return Forward(pooling(name), indexed)
+
+
+def operator(name: str, indexed: bool = False) -> Forward:
+    """Its operator, which has the arguments of both directions by place; with indices."""
+    return _operator(name, indexed)
 
 
 def call(p: Pooling, x: torch.Tensor, values: tuple, indexed: bool = False) -> Any:
     """What a function does with its arguments."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{p.name}: x must be a torch tensor, got {type(x).__name__}; numbapool.{p.name} takes other arrays")
-    if torch.is_autocast_enabled(x.device.type):
+    if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
         x, values = p.promoted(x, values)
     if p.seed is not None:
         values = p.drawn(values, tensor=not plain((x,)))
@@ -95,7 +104,7 @@ def with_windows(p: Pooling, x: torch.Tensor, values: tuple, wanted: bool, index
 def __getattr__(name: str) -> Any:
     """A function, made when it is first asked for."""
     if name == "__all__":
-        return [*_pairs()]
+        return names()
     if name not in _pairs():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value = make(name)

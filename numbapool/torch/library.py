@@ -6,6 +6,7 @@ them back.  An operator is registered when it is first used, with shapes, autogr
 """
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .operators import Operator
 
 LIBRARY = torch.library.Library("numbapool", "DEF")
+DEFINED: dict[str, Any] = {}
+LOCK = threading.Lock()  # torch takes a name once
 
 
 class Packing(NamedTuple):
@@ -73,7 +76,6 @@ PACKINGS = {
     "float": Packing("float", lambda pooling, value, where: float(value)),
     "str": Packing("str", _as_it_is),
 }
-SEED = Packing("Tensor?", _tensor, lambda value: None if value is None else int(value))
 OPTIONAL, LIST = Packing("Tensor?", _tensor), Packing("Tensor[]?", _tensors, _tuple)
 UNPADDED = Packing("int[{n}]", lambda pooling, value, where: list(forms.per_axis(value, pooling.ndim, where, 0)), tuple)
 
@@ -81,7 +83,7 @@ UNPADDED = Packing("int[{n}]", lambda pooling, value, where: list(forms.per_axis
 def packing(pooling: Pooling, a: Argument) -> Packing:
     """How an argument of a pooling travels."""
     if a.name == "seed":
-        return SEED
+        return OPTIONAL
     if a.name == "padding" and pooling.operation.form.name == "unpooled":
         return UNPADDED
     if a.hint == "Any" and a.default is None:
@@ -134,6 +136,14 @@ def schema(operator: Operator) -> str:
     return f"{operator.name}({', '.join(types)}) -> {operator.results}"
 
 
+def overload(operator: Operator) -> Any:
+    """torch's operator, which is registered now if it is not yet."""
+    with LOCK:
+        if operator.name not in DEFINED:
+            DEFINED[operator.name] = define(operator)
+        return DEFINED[operator.name]
+
+
 def define(operator: Operator) -> Any:
     """Register an operator with all that torch asks of one."""
     qualified = f"numbapool::{operator.name}"
@@ -144,8 +154,11 @@ def define(operator: Operator) -> Any:
     def save(ctx: Any, inputs: tuple, output: Any) -> None:
         operator.save(ctx, unpack(operator, inputs), output)
 
+    def gradients(ctx: Any, *grads: Any) -> tuple:  # a list has a list of gradients
+        return tuple([None] * n if n and n is not True else g for g, n in zip(operator.gradients(ctx, *grads), ctx.lists, strict=True))
+
     def vmap(info: Any, in_dims: tuple, *packed: Any) -> tuple[Any, Any]:
         return batches.vmap(operator, info.batch_size, in_dims, unpack(operator, packed))
-    torch.library.register_autograd(qualified, operator.gradients, setup_context=save, lib=LIBRARY)
+    torch.library.register_autograd(qualified, gradients, setup_context=save, lib=LIBRARY)
     torch.library.register_vmap(qualified, vmap, lib=LIBRARY)
     return getattr(torch.ops.numbapool, operator.name).default

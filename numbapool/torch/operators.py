@@ -7,7 +7,7 @@ the same level by level; for whatever else replaces tensors (torch.compile, expo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ def plain(inputs: Sequence[Any]) -> bool:
     """Whether tensors have memory, and nobody watches what is done with them."""
     if not KNOWN or _modes() or _transforms() or _tracing() is not None:
         return False
-    return all(not _wrapped(v) if type(v) in OWN else not isinstance(v, torch.Tensor) for v in inputs)
+    return all(not (v.is_meta or _wrapped(v)) if type(v) in OWN else not isinstance(v, torch.Tensor) for v in inputs)
 
 
 class Operator:
@@ -58,8 +58,8 @@ class Operator:
 
     @cached_property
     def overload(self) -> Any:
-        """That operator, which is defined now."""
-        return library.define(self)
+        """That operator."""
+        return library.overload(self)
 
     def keep(self, ctx: Any, inputs: Sequence[Any], more: Sequence[torch.Tensor] = ()) -> None:
         """Keep tensors where autograd wants them, and all else as it is."""
@@ -92,7 +92,7 @@ class Forward(Operator):
     @cached_property
     def back(self) -> Backward:
         """The backward pass."""
-        return Backward(self.pooling)
+        return backward_of(self.pooling)
 
     def run(self, x: torch.Tensor, *values: Any) -> Any:
         """y, or (y, indices)."""
@@ -159,6 +159,12 @@ class Backward(Operator):
         given = dict(zip(self.pooling.names, values, strict=True))
         outer, *inner = twice.derivatives(self.pooling, cotangents, *inputs[:2], given, indices)
         return self.placed(inputs, dict(zip(("grad", "x", *self.pooling.learns), (outer, *inner), strict=True)))
+
+
+@cache
+def backward_of(pooling: Pooling) -> Backward:
+    """The backward pass of a pooling, with and without indices."""
+    return Backward(pooling)
 
 
 class Eager(torch.autograd.Function):

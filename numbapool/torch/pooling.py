@@ -54,6 +54,7 @@ class Pooling:
     def run(self, x: torch.Tensor, values: tuple, indexed: bool = False) -> Any:
         """y, or (y, indices)."""
         settings, others, seeded = self._forward
+        values = self.seeded(values)
         chosen = settings(values)
         if self.extras or self.indexed:
             chosen = (*chosen[:-1], *(False,) * bool(self.extras), *(indexed,) * self.indexed, chosen[-1])
@@ -62,6 +63,7 @@ class Pooling:
     def run_backward(self, grad: torch.Tensor, x: torch.Tensor, values: tuple, indices: torch.Tensor | None = None) -> tuple:
         """(grad_x, and one gradient for each that learns)."""
         settings, others, seeded = self._backward
+        values = self.seeded(values)
         chosen = settings(values)
         result = self.operation.backward(grad, x, chosen, tuple(map(type, chosen)), others(values), values[self.seed] if seeded else None, indices)
         if not self.learns:
@@ -80,6 +82,12 @@ class Pooling:
             return values
         seed = torch.randint(1 << 62, (), dtype=torch.int64, device="cpu")
         return (*values[:self.seed], seed if tensor else int(seed), *values[self.seed + 1:])
+
+    def seeded(self, values: tuple) -> tuple:
+        """Values whose seed is a number: traced calls have it as a tensor."""
+        if self.seed is None or not isinstance(values[self.seed], torch.Tensor):
+            return values
+        return (*values[:self.seed], int(values[self.seed]), *values[self.seed + 1:])
 
     # ---------------------------------------------------------------- mixed dtypes
 

@@ -1,6 +1,8 @@
 """The docstrings of functions and layers, from what the pooling files say."""
 from __future__ import annotations
 
+import inspect
+
 from .. import document
 from .pooling import Pooling
 
@@ -23,7 +25,7 @@ def docstring(p: Pooling) -> str:
     """A function's."""
     f, (inside, outside) = p.forward, document.shapes(p.forward)
     arguments = [*p.arguments, *(a for a in f.arguments if a.name.startswith("return_"))]
-    words = [document.parameter(a, f).replace("of the draws; None takes fresh entropy", "of the draws; None takes one of torch's generator")
+    words = [document.parameter(a, f).replace("None takes fresh entropy", "None takes one from torch's generator")
              for a in arguments]
     texts = [f"x : Tensor, {inside}\n    On the CPU or a CUDA device, any strides.  {document.HALF_NOTE}.", *words]
     more = "".join(f"; with {a.name} a tuple whose next element they are" for a in arguments if a.name.startswith("return_"))
@@ -32,4 +34,20 @@ def docstring(p: Pooling) -> str:
         document.section("Parameters", "\n".join(texts)),
         document.section("Returns", f"y : Tensor, {outside}\n    In x's memory order{more}."),
         document.section("Raises", "ValueError, TypeError, BufferError\n    As the function of numbapool."),
+        document.section("Source", p.operation.formula.source)])
+
+
+def of_layer(p: Pooling, kind: type, signature: inspect.Signature) -> str:
+    """A layer's."""
+    inside, outside = document.shapes(p.forward)
+    by_name = {a.name: document.parameter(a, p.forward) for a in (*p.arguments, *p.forward.arguments)}
+    texts = [by_name[n] + (": the initial value, whose shape the Parameter has" if n in p.learns else "")
+             for n in signature.parameters if n in by_name and n not in getattr(kind, "extra", ())]
+    own = (kind.__doc__ or "").partition("\n\n")[2] if getattr(kind, "extra", ()) else ""
+    takes = [n for n in (*p.tensors, *(n for n in p.names if n in ("seed", "samples", "indices", "sequences"))) if n not in signature.parameters]
+    call = f"layer(x{''.join(f', {n}' for n in dict.fromkeys(takes) if n in p.tensors)})"
+    return "\n".join([
+        f"{title(p)}\n\n{p.operation.formula.equation}\n\nThe function behind it: numbapool.torch.functional.{p.name}.\n",
+        document.section("Parameters", "\n".join(texts) + ("\n" + inspect.cleandoc(own) if own else "")),
+        document.section("Shapes", f"{call}: x {inside} to {outside}"),
         document.section("Source", p.operation.formula.source)])
