@@ -53,7 +53,7 @@ def call(p: Pooling, x: torch.Tensor, values: tuple, indexed: bool = False) -> A
     """What a function does with its arguments."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{p.name}: x must be a torch tensor, got {type(x).__name__}; numbapool.{p.name} takes other arrays")
-    if x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
+    if p.planes and x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type):
         x, values = p.promoted(x, values)
     if p.seed is not None:
         values = p.drawn(values, tensor=not plain((x,)))

@@ -23,28 +23,36 @@ _wrapped = getattr(getattr(torch._C, "_functorch", None), "is_functorch_wrapped_
 KNOWN = None not in (_modes, _transforms, _tracing, _wrapped)  # where torch calls them otherwise, all goes by the operators
 
 
-def plain(inputs: Sequence[Any]) -> bool:
+def plain(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether tensors have memory, and nobody watches what is done with them."""
     if not KNOWN or _modes() or _transforms() or _tracing() is not None:
         return False
-    return all(not (v.is_meta or _wrapped(v)) if type(v) in OWN else not isinstance(v, torch.Tensor) for v in inputs)
+    return all([type(t) in OWN and not (t.is_meta or _wrapped(t)) for t in tensors])
 
 
 class Operator:
     """What forward and backward share."""
 
     names: tuple[str, ...]  # of the inputs
+    learns: tuple[int, ...]  # the places of those with gradients
 
     def __init__(self, pooling: Pooling, name: str) -> None:
         self.pooling, self.name = pooling, name
 
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """Where inputs may be tensors, but for the lists of them that lay windows."""
+        return tuple(i for i, n in enumerate(self.names) if n in ("grad", "x", *self.pooling.tensors, "samples", "seed", "chosen"))
+
     def __call__(self, *inputs: Any) -> Any:
         """The results, with autograd."""
-        if plain(inputs):
-            if torch.is_grad_enabled() and any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs):
-                return Eager.apply(self, *inputs)
+        there = [i for i in self.places if isinstance(inputs[i], torch.Tensor)]
+        tensors = [inputs[i] for i in there]
+        if plain(tensors):
+            if torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
+                return Eager.apply(self, inputs, there, *tensors)
             return self.run(*inputs)
-        if KNOWN and (_transforms() or any(isinstance(v, torch.Tensor) and _wrapped(v) for v in inputs)):  # or when one is over
+        if KNOWN and (_transforms() or any(map(_wrapped, tensors))):  # or when one is over
             return Transformed.apply(self, *inputs)
         return self.registered(*inputs)
 
@@ -61,8 +69,13 @@ class Operator:
         """That operator."""
         return library.overload(self)
 
-    def keep(self, ctx: Any, inputs: Sequence[Any], more: Sequence[torch.Tensor] = ()) -> None:
+    def own(self, ctx: Any, output: Any) -> tuple:
+        """What backward needs of the results."""
+        return ()
+
+    def save(self, ctx: Any, inputs: Sequence[Any], output: Any) -> None:
         """Keep tensors where autograd wants them, and all else as it is."""
+        more = self.own(ctx, output)
         ctx.lists = [len(v) if isinstance(v, list | tuple) and v and isinstance(v[0], torch.Tensor) else isinstance(v, torch.Tensor) for v in inputs]
         ctx.save_for_backward(*(t for v, there in zip(inputs, ctx.lists, strict=True) if there for t in (v if there is not True else (v,))), *more)
         ctx.rest = [None if there else v for v, there in zip(inputs, ctx.lists, strict=True)]
@@ -75,9 +88,15 @@ class Operator:
                   for v, there in zip(ctx.rest, ctx.lists, strict=True)]
         return inputs, tuple(saved)
 
-    def placed(self, inputs: Sequence[Any], gradients: dict[str, Any]) -> tuple:
-        """Gradients by the names of their inputs, at the places of these."""
-        return tuple(gradients.get(n) if isinstance(v, torch.Tensor) else None for n, v in zip(self.names, inputs, strict=True))
+    def derivatives(self, grads: Sequence[Any], inputs: Sequence[Any], more: Sequence[torch.Tensor]) -> dict[int, Any]:
+        """Gradients by the places of their inputs."""
+        raise NotImplementedError
+
+    def gradients(self, ctx: Any, *grads: Any) -> tuple:
+        """Those of all inputs, after `save`."""
+        inputs, more = self.kept(ctx)
+        found = self.derivatives(grads, inputs, more)
+        return tuple(found.get(i) for i in range(len(inputs)))
 
 
 class Forward(Operator):
@@ -87,6 +106,7 @@ class Forward(Operator):
         super().__init__(pooling, pooling.name + "_with_indices" * indexed)
         self.indexed, self.names = indexed, ("x", *pooling.names)
         self.planes, self.joins = ("x", *pooling.planes, "samples"), True
+        self.learns = tuple(self.names.index(n) for n in ("x", *pooling.learns))
         self.results = "(Tensor, Tensor)" if indexed else "Tensor"
 
     @cached_property
@@ -106,18 +126,18 @@ class Forward(Operator):
         y, *more = (shapes.empty(x, sizes, p.ndim, given["channels_last"], p.name, d) for d in (dtype, *(torch.int64,) * self.indexed))
         return (y, *more) if more else y
 
-    def save(self, ctx: Any, inputs: Sequence[Any], output: Any) -> None:
-        """All inputs, and the indices where they were asked for."""
-        if self.indexed:
-            ctx.mark_non_differentiable(output[1])
-        self.keep(ctx, inputs, output[1:] if self.indexed else ())
+    def own(self, ctx: Any, output: Any) -> tuple:
+        """The indices, where they were asked for."""
+        if not self.indexed:
+            return ()
+        ctx.mark_non_differentiable(output[1])
+        return output[1:]
 
-    def gradients(self, ctx: Any, grad: torch.Tensor, *_: Any) -> tuple:
-        """Those of the inputs."""
-        inputs, indices = self.kept(ctx)
-        result = self.back(grad, *inputs, *((indices or (None,)) if self.pooling.indexed else ()))
-        result = result if isinstance(result, tuple) else (result,)
-        return self.placed(inputs, dict(zip(("x", *self.pooling.learns), result, strict=True)))
+    def derivatives(self, grads: Sequence[Any], inputs: Sequence[Any], more: Sequence[torch.Tensor]) -> dict[int, Any]:
+        """By the backward pass."""
+        indices = (more[0] if more else None,) if self.pooling.indexed else ()
+        result = self.back(grads[0], *inputs, *indices)
+        return dict(zip(self.learns, result if isinstance(result, tuple) else (result,), strict=True))
 
 
 class Backward(Operator):
@@ -127,6 +147,7 @@ class Backward(Operator):
         super().__init__(pooling, pooling.name + "_backward")
         self.names = ("grad", "x", *pooling.names, *("chosen",) * pooling.indexed)
         self.planes = ("grad", "x", *pooling.planes, "samples", "chosen")
+        self.learns = tuple(self.names.index(n) for n in ("grad", "x", *pooling.learns))
         self.joins = set(pooling.learns) <= set(pooling.planes)  # the others' gradients are sums over the batch
         count = 1 + len(pooling.learns)
         self.results = f"({', '.join(['Tensor'] * count)})" if count > 1 else "Tensor"
@@ -148,17 +169,11 @@ class Backward(Operator):
                        else torch.empty(given[n].shape, dtype=given[n].dtype, device=x.device) for n in ("x", *p.learns))
         return result if len(result) > 1 else result[0]
 
-    def save(self, ctx: Any, inputs: Sequence[Any], output: Any) -> None:
-        """All inputs."""
-        self.keep(ctx, inputs)
-
-    def gradients(self, ctx: Any, *cotangents: Any) -> tuple:
+    def derivatives(self, grads: Sequence[Any], inputs: Sequence[Any], more: Sequence[torch.Tensor]) -> dict[int, Any]:
         """Second derivatives, of what has them."""
-        inputs, _ = self.kept(ctx)
         values, indices = self.parted(inputs[2:])
         given = dict(zip(self.pooling.names, values, strict=True))
-        outer, *inner = twice.derivatives(self.pooling, cotangents, *inputs[:2], given, indices)
-        return self.placed(inputs, dict(zip(("grad", "x", *self.pooling.learns), (outer, *inner), strict=True)))
+        return dict(zip(self.learns, twice.derivatives(self.pooling, tuple(grads), *inputs[:2], given, indices), strict=True))
 
 
 @cache
@@ -171,17 +186,26 @@ class Eager(torch.autograd.Function):
     """Autograd where nothing else is on: half the cost of an operator's."""
 
     @staticmethod
-    def forward(ctx: Any, operator: Operator, *inputs: Any) -> Any:
-        """The results."""
+    def forward(ctx: Any, operator: Operator, inputs: tuple, places: list[int], *tensors: torch.Tensor) -> Any:
+        """The results of inputs, which hold the tensors at their places."""
         result = operator.run(*inputs)
-        operator.save(ctx, inputs, result)
-        ctx.operator = operator
+        more = operator.own(ctx, result)
+        ctx.save_for_backward(*tensors, *more)
+        rest = list(inputs)
+        for i in places:
+            rest[i] = None
+        ctx.call = operator, rest, places
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple:
-        """The gradients."""
-        return None, *ctx.operator.gradients(ctx, *grads)
+        """The gradients of the tensors."""
+        (operator, rest, places), saved = ctx.call, ctx.saved_tensors
+        inputs = rest.copy()
+        for i, tensor in zip(places, saved, strict=False):
+            inputs[i] = tensor
+        found = operator.derivatives(grads, inputs, saved[len(places):])
+        return None, None, None, *[found.get(i) for i in places]
 
 
 class Transformed(torch.autograd.Function):
@@ -190,7 +214,8 @@ class Transformed(torch.autograd.Function):
     @staticmethod
     def forward(operator: Operator, *inputs: Any) -> Any:
         """The results."""
-        return operator.run(*inputs) if plain(inputs) else operator.registered(*inputs)
+        return operator.run(*inputs) if plain([inputs[i] for i in operator.places if isinstance(inputs[i], torch.Tensor)]) \
+            else operator.registered(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
