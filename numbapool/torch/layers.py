@@ -30,9 +30,16 @@ def class_name(function: str) -> str:
 
 
 class Layer(nn.Module):
-    """What all layers share.  A subclass has its function's name; settings : the arguments that are neither Parameters nor the call's."""
+    """What all layers share.
 
-    function: str
+    name, function : of the subclass; tensors : the function's tensor arguments after x; draws : whether the mode of training matters;
+    settings : the arguments that are neither Parameters nor the call's.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    tensors: tuple[str, ...]
+    draws: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -42,9 +49,9 @@ class Layer(nn.Module):
 
     def build(self, **given: Any) -> None:
         """Set up from the constructor's arguments."""
-        for name in functional.pooling(self.function).learns:
-            if name in given:
-                setattr(self, name, nn.Parameter(torch.as_tensor(given.pop(name), dtype=torch.get_default_dtype()).detach().clone()))
+        self.learned = [name for name in self.tensors if name in given]
+        for name in self.learned:
+            setattr(self, name, nn.Parameter(torch.as_tensor(given.pop(name), dtype=torch.get_default_dtype()).detach().clone()))
         self.settings = given
 
     def forward(self, x: torch.Tensor, *leading: torch.Tensor, **own: Any) -> Any:
@@ -53,12 +60,11 @@ class Layer(nn.Module):
 
     def call(self, x: torch.Tensor, *leading: torch.Tensor, **own: Any) -> Any:
         """The function with the layer's arguments."""
-        p = functional.pooling(self.function)
-        learned = {n: getattr(self, n) for n in p.learns if n in self._parameters}
-        if "training" in p.names:
+        learned = {n: getattr(self, n) for n in self.learned}
+        if self.draws:
             own["training"] = self.training
-        first = [n for n in p.tensors if n not in learned]
-        return getattr(functional, self.function)(x, **dict(zip(first, leading, strict=True)), **self.settings, **learned, **own)
+        first = [n for n in self.tensors if n not in learned]
+        return self.function(x, **dict(zip(first, leading, strict=True)), **self.settings, **learned, **own)
 
     def extra_repr(self) -> str:
         """The settings that are not the defaults."""
@@ -79,7 +85,7 @@ class WeighsRanks(Layer):
     def build(self, pool_range: int | None = None, channels: int | None = None, weight: Any = None, **given: Any) -> None:
         """Set up from the constructor's arguments."""
         if weight is None:
-            ranks = pool_range or _elements(given["kernel_size"], functional.pooling(self.function).ndim)
+            ranks = pool_range or _elements(given["kernel_size"], functional.pooling(self.name).ndim)
             weight = 0.1 * torch.randn(*(() if channels is None else (channels,)), ranks)
         elif pool_range is not None or channels is not None:
             raise ValueError(f"{type(self).__name__}: weight goes without pool_range and channels")
@@ -119,7 +125,7 @@ class WeighsByLogits(Layer):
             raise ValueError(f"{type(self).__name__}: give channels or logit, not both")
         if given["channels_last"] and channels is not None:
             raise ValueError(f"{type(self).__name__}: with channels_last=True pass a logit module of your own; torch's convolutions take (N, C, ...)")
-        self.logit = simplified(channels, functional.pooling(self.function).ndim) if channels is not None else logit
+        self.logit = simplified(channels, functional.pooling(self.name).ndim) if channels is not None else logit
 
     def forward(self, x: torch.Tensor, *leading: torch.Tensor, **own: Any) -> torch.Tensor:
         """The means of x by its logits."""
@@ -163,8 +169,9 @@ def make(name: str, module: str) -> type[Layer]:
     p = functional.pooling(function)
     kind = KINDS.get(p.operation.formula.__name__.rpartition(".")[2], Layer)
     signature = inspect.Signature(parameters_of(p, kind))
-    return type(name, (kind,), {"function": function, "__signature__": signature, "__module__": module, "__qualname__": name,
-                                "__doc__": words.of_layer(p, kind, signature)})
+    return type(name, (kind,), {
+        "name": function, "function": staticmethod(getattr(functional, function)), "tensors": p.tensors, "draws": "training" in p.names,
+        "__signature__": signature, "__module__": module, "__qualname__": name, "__doc__": words.of_layer(p, kind, signature)})
 
 
 # ---------------------------------------------------------------- layers of a model replaced by others

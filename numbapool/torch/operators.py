@@ -134,10 +134,14 @@ class Forward(Operator):
         return output[1:]
 
     def derivatives(self, grads: Sequence[Any], inputs: Sequence[Any], more: Sequence[torch.Tensor]) -> dict[int, Any]:
-        """By the backward pass."""
-        indices = (more[0] if more else None,) if self.pooling.indexed else ()
-        result = self.back(grads[0], *inputs, *indices)
-        return dict(zip(self.learns, result if isinstance(result, tuple) else (result,), strict=True))
+        """By the backward pass; at once by its kernels where nobody differentiates or watches it."""
+        if not torch.is_grad_enabled() and plain((grads[0], inputs[0])):
+            result = self.pooling.run_backward(grads[0], inputs[0], tuple(inputs[1:]), more[0] if more else None)
+        else:
+            indices = (more[0] if more else None,) if self.pooling.indexed else ()
+            result = self.back(grads[0], *inputs, *indices)
+            result = result if isinstance(result, tuple) else (result,)
+        return dict(zip(self.learns, result, strict=True))
 
 
 class Backward(Operator):
