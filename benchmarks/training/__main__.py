@@ -33,12 +33,13 @@ def trained(name: str, seeds: int, epochs: int | None) -> dict[str, Any]:
     """All trainings of an experiment, on all cores."""
     experiment = importlib.import_module(f"{__package__}.{name}")
     epochs = epochs or experiment.EPOCHS
-    runs: dict[str, list[Any]] = {label: [None] * seeds for label in experiment.CONDITIONS}
+    runs: dict[str, list[Any]] = {label + more: [None] * seeds for label in experiment.CONDITIONS for more in experiment.parts(label)}
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(experiment.run, label, seed, epochs): (label, seed) for seed in range(seeds) for label in runs}
+        waiting = {pool.submit(experiment.run, label, seed, epochs): (label, seed) for seed in range(seeds) for label in experiment.CONDITIONS}
         for done in tqdm(as_completed(waiting), total=len(waiting), unit="training"):
             label, seed = waiting[done]
-            runs[label][seed] = done.result()
+            for more, found in zip(experiment.parts(label), done.result(), strict=True):
+                runs[label + more][seed] = found
     return {"title": experiment.TITLE, "bases": {label: experiment.base(label) for label in runs}, "epochs": epochs, "seeds": seeds, "runs": runs}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-TEST, CANVAS, SIDE = 500, 24, 8
+TEST, CANVAS, SIDE = 500, 16, 8
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -31,8 +31,8 @@ def tensors(images: np.ndarray, labels: np.ndarray) -> Batch:
     return torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels)
 
 
-def cluttered(images: np.ndarray, rng: np.random.Generator, pieces: int = 6) -> np.ndarray:
-    """Each digit at a random place of a 24x24 canvas, among 4x4 pieces of other digits (after the articles' cluttered digits)."""
+def cluttered(images: np.ndarray, rng: np.random.Generator, pieces: int = 3) -> np.ndarray:
+    """Each digit at a random place of a 16x16 canvas, among three 4x4 pieces of other digits (after the articles' cluttered digits)."""
     n = len(images)
     canvas = np.zeros((n, CANVAS, CANVAS), np.float32)
     places, sources = rng.integers(0, CANVAS - 3, (n, pieces, 2)), rng.integers(0, n, (n, pieces))

@@ -15,8 +15,9 @@ from . import data
 BATCH = 32
 
 
-def fit(make: Callable[[], nn.Module], seed: int, epochs: int, rate: float, clutter: bool = False, passes: int = 1) -> dict[str, Any]:
-    """Train a net of a seed with Adam; its test loss (cross-entropy) and accuracy, averaged over so many passes where it draws."""
+def fit(make: Callable[[], nn.Module], seed: int, epochs: int, rate: float, clutter: bool = False,
+        passes: Sequence[int] = (1,)) -> list[dict[str, Any]]:
+    """Train a net of a seed with Adam; test loss (cross-entropy) and accuracy by the mean of so many passes, for each such number."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng = np.random.default_rng(1000 + seed)
@@ -31,7 +32,7 @@ def fit(make: Callable[[], nn.Module], seed: int, epochs: int, rate: float, clut
             optimizer.step()
     fixed = np.random.default_rng(2000 + seed)
     x, labels = data.tensors(data.cluttered(test[0], fixed) if clutter else test[0], test[1])
-    return evaluate(net.eval(), x, labels, passes)
+    return [evaluate(net.eval(), x, labels, n) for n in passes]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The small networks: convolutions of 3x3, rectifiers, and a pooling that is the experiment's."""
+"""The small networks: convolutions of 3x3 (He initialisation), rectifiers, and a pooling that is the experiment's."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,9 @@ def stack(channels: Sequence[int], pools: Sequence[Pool | None], side: int) -> n
     """A convolution a number of channels, each with its pooling (None: none), and a linear layer; side : of what is left."""
     layers: list[nn.Module] = []
     for before, after, pool in zip((1, *channels), channels, pools, strict=False):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+        convolution = nn.Conv2d(before, after, 3, padding=1)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        layers += [convolution, nn.ReLU()]
         if pool is not None:
             layers.append(pool(after))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * side * side, 10))

@@ -11,7 +11,7 @@ import numbapool.torch as nt
 from . import fit, nets
 
 TITLE = "Sort pooling: cluttered digits"
-EPOCHS = 25
+EPOCHS, RATE = 30, 2e-3
 CONDITIONS = {"max (pool_range 1)": (1, True), "avg": (0, True)} | \
     {f"pool_range {k}{'' if softmax else ', no softmax'}": (k, softmax) for softmax in (True, False) for k in (2, 3, 4)}
 
@@ -41,7 +41,12 @@ def base(label: str) -> str:
     return "max (pool_range 1)"
 
 
-def run(label: str, seed: int, epochs: int) -> dict[str, Any]:
+def parts(label: str) -> list[str]:
+    """What one training reports, as additions to its label."""
+    return [""]
+
+
+def run(label: str, seed: int, epochs: int) -> list[dict[str, Any]]:
     """One training."""
     condition = CONDITIONS[label]
-    return fit.fit(lambda: nets.stack((16, 32, 32), [lambda channels: pool(*condition)] * 3, 3), seed, epochs, 1e-3, clutter=True)
+    return fit.fit(lambda: nets.stack((16, 32, 32), [lambda channels: pool(*condition)] * 3, 2), seed, epochs, RATE, clutter=True)

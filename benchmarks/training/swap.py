@@ -39,11 +39,16 @@ def base(label: str) -> str:
     return "max" + "".join(label.partition(", ")[1:])
 
 
-def run(label: str, seed: int, epochs: int) -> dict[str, Any]:
+def parts(label: str) -> list[str]:
+    """What one training reports, as additions to its label."""
+    return [""]
+
+
+def run(label: str, seed: int, epochs: int) -> list[dict[str, Any]]:
     """One training."""
     name, rate, stride = CONDITIONS[label]
-    found = fit.fit(lambda: net(name, stride), seed, epochs, rate)
-    return found | ({"gradients": gradients(name, seed)} if (rate, stride) == (1e-3, 2) else {})
+    (found,) = fit.fit(lambda: net(name, stride), seed, epochs, rate)
+    return [found | ({"gradients": gradients(name, seed)} if (rate, stride) == (1e-3, 2) else {})]
 
 
 def gradients(name: str, seed: int) -> list[float]:
