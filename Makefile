@@ -1,4 +1,4 @@
-# make demo | test | test-full | test-gpu | capi | wheel | bench | bench-full | bench-gpu | lint | docs | clean.  PYTHON=python3.12 takes another Python than python3; everything is installed in .venv.
+# make demo | test | test-full | test-gpu | capi | wheel | bench | bench-full | bench-gpu | training | lint | docs | clean.  PYTHON=python3.12 takes another Python than python3; everything is installed in .venv.
 PYTHON ?= python3
 CUDA ?= cuda13
 RUN := .venv/bin/python
@@ -7,7 +7,7 @@ PLAIN := $(wildcard tests/test_forward.py tests/test_backward.py)
 EMULATED := $(wildcard tests/test_cuda.py tests/test_cuda_calls.py tests/test_cuda_compile.py)
 REST := $(EMULATED:%=--ignore=%)
 
-.PHONY: demo test test-full test-gpu capi capi-few wheel bench bench-full bench-gpu lint docs clean
+.PHONY: demo test test-full test-gpu capi capi-few wheel bench bench-full bench-gpu training lint docs clean
 .DEFAULT_GOAL := test
 # a folder .venv without pip, say, is not to pass for made
 .DELETE_ON_ERROR:
@@ -48,6 +48,10 @@ plain: .venv/test
 bench: .venv/test
 	$(RUN) -m benchmarks --json --report
 
+# the experiments of the poolings' sources, about half an hour: results, pictures and the README's section
+training: .venv/training
+	for name in swap sort fractional cost report; do $(RUN) -m benchmarks.training $$name || exit 1; done
+
 bench-full: .venv/test
 	$(RUN) -m benchmarks --full --json
 
@@ -83,6 +87,6 @@ clean:
 	touch $@
 
 # a file .venv/EXTRA says that `.[EXTRA]` is installed as the metadata now stands; the package itself is used from this folder
-.venv/demo .venv/test .venv/peers .venv/capi: .venv/%: .venv/pyvenv.cfg setup.cfg pyproject.toml
+.venv/demo .venv/test .venv/peers .venv/capi .venv/training: .venv/%: .venv/pyvenv.cfg setup.cfg pyproject.toml
 	$(RUN) -m pip install --quiet --editable '.[$*]'
 	touch $@

@@ -131,9 +131,11 @@ def with_table(readme: str, poolings: Sequence[str]) -> str:
 
 
 def write() -> None:
-    """Write the type stub and the README's table (`make docs`)."""
+    """Write the type stubs and the README's table (`make docs`, which needs torch)."""
     here = Path(__file__).parent
     poolings = importlib.import_module(__package__).POOLINGS
+    for name, text in importlib.import_module(f"{__package__}.torch.words").stubs().items():
+        (here / "torch" / name).write_text(text)
     (here / "__init__.pyi").write_text(stub([f for name in poolings for f in publish.functions(name)]))
     readme = here.parent / "README.md"
     readme.write_text(with_table(readme.read_text(), poolings))

@@ -13,6 +13,12 @@ def test_the_stub_is_current():
     assert (ROOT / "__init__.pyi").read_text() == document.stub([f for name in numbapool.POOLINGS for f in publish.functions(name)])
 
 
+def test_the_stubs_for_torch_are_current():
+    from numbapool.torch import words
+    for name, text in words.stubs().items():
+        assert (ROOT / "torch" / name).read_text() == text
+
+
 def test_the_table_of_the_readme_is_current():
     readme = (ROOT.parent / "README.md").read_text()
     assert document.with_table(readme, numbapool.POOLINGS) == readme

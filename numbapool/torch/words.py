@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from .. import document
 from .pooling import Pooling
@@ -51,3 +52,29 @@ def of_layer(p: Pooling, kind: type, signature: inspect.Signature) -> str:
         document.section("Parameters", "\n".join(texts) + ("\n" + inspect.cleandoc(own) if own else "")),
         document.section("Shapes", f"{call}: x {inside} to {outside}"),
         document.section("Source", p.operation.formula.source)])
+
+
+HEAD = "# Written by `make docs` from the pooling files; a test keeps it current.\nfrom collections.abc import Callable, Sequence\n" \
+    "from typing import Any\n\n"
+
+
+def stubs() -> dict[str, str]:
+    """The texts of the type stubs, by file name."""
+    from . import functional, layers
+    functions = "".join(f"def {n}({functional.signature(functional.pooling(n))}) -> Any: ...\n" for n in functional.names())
+    classes = "".join(f"class {name}(nn.Module):\n    def __init__({_constructor(layers.make(name, __name__))}) -> None: ...\n"
+                      for name in layers.classes())
+    replace = "def replace_pooling(model: nn.Module, to: str | Callable[[nn.Module], nn.Module], " \
+        "only: type | tuple[type, ...] = ..., **own: Any) -> list[tuple[str, nn.Module, nn.Module]]: ...\n"
+    return {"functional.pyi": f"{HEAD.replace('Callable, ', '')}__all__: list[str]\n\n{functions}",
+            "__init__.pyi": f"{HEAD}from torch import nn\n\nfrom . import functional as functional\n\n__all__: list[str]\n\n{replace}{classes}"}
+
+
+def _constructor(layer: Any) -> str:
+    parameters, texts, named = layer.__signature__.parameters.values(), ["self"], False
+    for q in parameters:
+        if q.kind is q.KEYWORD_ONLY and not named:
+            texts.append("*")
+            named = True
+        texts.append(f"{q.name}: {q.annotation}" + ("" if q.default is q.empty else f" = {q.default!r}"))
+    return ", ".join(texts)
