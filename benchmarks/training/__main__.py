@@ -55,12 +55,12 @@ def main() -> int:
         report.write(ROOT / "README.md", RESULTS)
         return 0
     begin = time.monotonic()
-    result = {"title": cost.TITLE, "shape": cost.SHAPE, "rows": cost.rows()} if given.experiment == "cost" else \
+    result = {"title": cost.TITLE, "shape": cost.SHAPE, "rows": cost.rows(), "small": cost.small()} if given.experiment == "cost" else \
         trained(given.experiment, given.seeds, given.epochs)
     result |= {"machine": {k: v for k, v in machine.described().items() if k != "floor_gb_s"}, "seconds": round(time.monotonic() - begin)}
     target = given.out or RESULTS / f"training-{given.experiment}.json"
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(cost.table(result["rows"]) if given.experiment == "cost" else report.table(result))
+    print(f"{cost.table(result['rows'])}\n\n{cost.small_table(result['small'])}" if given.experiment == "cost" else report.table(result))
     if given.out is None and given.experiment != "cost":
         report.draw(given.experiment, result, PICTURES / f"training-{given.experiment}.png")
     return 0

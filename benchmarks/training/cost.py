@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from numbapool.torch import functional as nf
+from numbapool.torch import library
 
 from .. import timing
 
@@ -75,6 +76,27 @@ def measure(name: str, k: int, seconds: float) -> dict[str, Any]:
     times = timing.interleaved(contenders, seconds)
     return {"pooling": name, "kernel": k, "ms": {who: round(1e3 * t.median, 3) for who, t in times.items()},
             "memory_mb": {who: round(memory(step, x, k) / 1e6, 2) for who, step in STEPS[name].items()}}
+
+
+def small(seconds: float = 3.0) -> dict[str, float]:
+    """Microseconds of forward and backward of a call of (1, 8, 16, 16), where what surrounds the kernels is all there is."""
+    torch.set_num_threads(1)
+    x = torch.randn(1, 8, 16, 16, requires_grad=True)
+    grad = torch.ones(1, 8, 8, 8)
+    soft = nf.operator("soft_pool2d")
+    packed = library.pack(soft, (x, 2, None, 0, 1, False, 1.0, False, "exact"))
+    calls = {"F.max_pool2d": lambda: F.max_pool2d(x, 2), "max_pool2d": lambda: nf.max_pool2d(x, 2), "soft_pool2d": lambda: nf.soft_pool2d(x, 2),
+             "torch.ops.numbapool.soft_pool2d": lambda: soft.overload(*packed)}
+    contenders = {f"{name} {kind}": timing.Contender(call) for name, forward in calls.items()
+                  for kind, call in (("forward", forward), ("step", lambda forward=forward: torch.autograd.grad(forward(), x, grad)))}
+    return {name: round(1e6 * t.median, 1) for name, t in timing.interleaved(contenders, seconds).items()}
+
+
+def small_table(found: dict[str, float]) -> str:
+    """As Markdown."""
+    names = dict.fromkeys(n.rpartition(" ")[0] for n in found)
+    lines = ["| 1x8x16x16, µs | forward | forward and backward |", "|---|---|---|"]
+    return "\n".join(lines + [f"| `{n}` | {found[n + ' forward']:.1f} | {found[n + ' step']:.1f} |" for n in names])
 
 
 def rows(seconds: float = 2.0) -> list[dict[str, Any]]:

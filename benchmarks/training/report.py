@@ -76,5 +76,5 @@ def write(readme: Path, results: Path) -> None:
                      f"![{result['title']}](docs/training-{name}.png)\n")
     result = json.loads((results / "training-cost.json").read_text(encoding="utf-8"))
     parts.append(f"\n**{result['title']}** (`python -m benchmarks.training cost`; {'x'.join(map(str, result['shape']))} float32, one thread of "
-                 f"{result['machine']['cpu']})\n\n{cost.table(result['rows'])}\n")
+                 f"{result['machine']['cpu']})\n\n{cost.table(result['rows'])}\n\n{cost.small_table(result['small'])}\n")
     readme.write_text(head + BEGIN + "".join(parts) + END + rest.split(END, 1)[1], encoding="utf-8")
