@@ -73,6 +73,7 @@ PACKINGS = {
     "Any": Packing("Tensor", _tensor),
     "int | None": Packing("int?", _as_it_is),
     "bool": Packing("bool", _as_it_is),
+    "float | None": Packing("float?", lambda pooling, value, where: value if value is None else float(value)),
     "float": Packing("float", lambda pooling, value, where: float(value)),
     "str": Packing("str", _as_it_is),
 }

@@ -96,7 +96,7 @@ class Operator:
         """Those of all inputs, after `save`."""
         inputs, more = self.kept(ctx)
         found = self.derivatives(grads, inputs, more)
-        return tuple(found.get(i) for i in range(len(inputs)))
+        return tuple(found.get(i) if isinstance(v, torch.Tensor) else None for i, v in enumerate(inputs))
 
 
 class Forward(Operator):
@@ -161,16 +161,17 @@ class Backward(Operator):
         return (tuple(values[:-1]), values[-1]) if self.pooling.indexed else (tuple(values), None)
 
     def run(self, grad: torch.Tensor, x: torch.Tensor, *values: Any) -> Any:
-        """grad_x; a tuple with the gradients of what learns."""
+        """grad_x; a tuple with the gradients of what learns, empty for what is None, as schemas know no other absence."""
         result = self.pooling.run_backward(grad, x, *self.parted(values))
-        return result if len(result) > 1 else result[0]
+        return tuple(x.new_empty(0) if r is None else r for r in result) if len(result) > 1 else result[0]
 
     def fake(self, grad: torch.Tensor, x: torch.Tensor, *values: Any) -> Any:
         """The same of tensors without memory."""
         p, given = self.pooling, dict(zip(self.pooling.names, values, strict=False))
         sizes = shapes.spatial_of(x.shape, p.ndim, given["channels_last"])
         result = tuple(shapes.empty(x, sizes, p.ndim, given["channels_last"], p.name, grad.dtype) if n == "x" or n in p.planes
-                       else torch.empty(given[n].shape, dtype=given[n].dtype, device=x.device) for n in ("x", *p.learns))
+                       else x.new_empty(0) if given[n] is None else torch.empty(given[n].shape, dtype=given[n].dtype, device=x.device)
+                       for n in ("x", *p.learns))
         return result if len(result) > 1 else result[0]
 
     def derivatives(self, grads: Sequence[Any], inputs: Sequence[Any], more: Sequence[torch.Tensor]) -> dict[int, Any]:

@@ -68,9 +68,10 @@ class Pooling:
         result = self.operation.backward(grad, x, chosen, tuple(map(type, chosen)), others(values), values[self.seed] if seeded else None, indices)
         if not self.learns:
             return (result,)
-        given = [values[i] for i in self.places[:len(self.learns)]]
-        return result[0], *(r.to(v.dtype) if isinstance(v, torch.Tensor) and v.dtype != r.dtype else r
-                            for r, v in zip(result[1:], given, strict=True))
+        (grad_x, *more), given = result, [values[i] for i in self.places[:len(self.learns)]]
+        more = iter(more)
+        of = [None if v is None else next(more) for v in given]
+        return grad_x, *(r.to(v.dtype) if isinstance(v, torch.Tensor) and v.dtype != r.dtype else r for r, v in zip(of, given, strict=True))
 
     # ---------------------------------------------------------------- draws
 

@@ -24,6 +24,10 @@ def outputs(form: str, spatial: Sequence[Any], given: dict[str, Any]) -> list[An
         return list(given["output_size"])
     if form == "global":
         return [1] * len(spatial)
+    if form == "blurred":
+        return [-(-n // s) for n, s in zip(spatial, given["stride"], strict=True)]
+    if form == "halved":
+        return [n // 2 for n in spatial]
     if form == "sampled":
         if given["indices"] is not None:
             return [i.shape[0] for i in given["indices"]]
