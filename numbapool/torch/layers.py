@@ -10,11 +10,13 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..forms import per_axis
 from ..parameters import REQUIRED
 from . import functional, words
 from .pooling import Pooling
@@ -85,15 +87,68 @@ class WeighsRanks(Layer):
     def build(self, pool_range: int | None = None, channels: int | None = None, weight: Any = None, **given: Any) -> None:
         """Set up from the constructor's arguments."""
         if weight is None:
-            ranks = pool_range or _elements(given["kernel_size"], functional.pooling(self.name).ndim)
-            weight = 0.1 * torch.randn(*(() if channels is None else (channels,)), ranks)
+            ranks = pool_range or prod(kernel_of(given["kernel_size"], functional.pooling(self.name).ndim))
+            weight = self.initial((*(() if channels is None else (channels,)), ranks))
         elif pool_range is not None or channels is not None:
             raise ValueError(f"{type(self).__name__}: weight goes without pool_range and channels")
         super().build(weight=weight, **given)
 
+    @staticmethod
+    def initial(shape: tuple[int, ...]) -> torch.Tensor:
+        """The logits' first values."""
+        return 0.1 * torch.randn(shape)
 
-def _elements(kernel_size: Any, ndim: int) -> int:
-    return kernel_size ** ndim if isinstance(kernel_size, int) else int(torch.tensor(kernel_size).prod())
+
+class WeighsOrder(WeighsRanks):
+    """Ordinal: one weight a rank, not negative.
+
+    pool_range : how many of the largest elements take part, None: all of a window; channels : None for one vector, else one a channel;
+    weight : the initial weights, instead of those two; without it all are equal, which is the average.
+    """
+
+    @staticmethod
+    def initial(shape: tuple[int, ...]) -> torch.Tensor:
+        """The average."""
+        return torch.ones(shape) / shape[-1]
+
+
+class WeighsPlaces(Layer):
+    """Gated: one weight a place of the window.
+
+    omega : the initial weights, of the kernel's shape; without it they are 0: half the maximum, half the average.
+    """
+
+    extra = ("omega",)
+
+    def build(self, omega: Any = None, **given: Any) -> None:
+        """Set up from the constructor's arguments."""
+        kernel = kernel_of(given["kernel_size"], functional.pooling(self.name).ndim)
+        super().build(omega=torch.zeros(kernel) if omega is None else omega, **given)
+
+
+class KeepsDetails(Layer):
+    """DPP: two numbers a channel, and in its full form a filter.
+
+    channels : of x; lam, alpha : the initial values, without which they are drawn evenly from -1 / sqrt(channels) to 1 / sqrt(channels), as its
+    source's; full : whether I is a learned filter, which begins as an average; weight : its initial values.
+    """
+
+    extra = ("channels", "full", "lam", "alpha", "weight")
+
+    def build(self, channels: int | None = None, full: bool = False, lam: Any = None, alpha: Any = None, weight: Any = None, **given: Any) -> None:
+        """Set up from the constructor's arguments."""
+        if channels is None and (lam is None or alpha is None):
+            raise ValueError(f"{type(self).__name__}: give channels, or lam and alpha")
+        channels = channels or len(lam)
+        lam, alpha = (torch.empty(channels).uniform_(-1, 1) / channels ** 0.5 if v is None else v for v in (lam, alpha))
+        ndim = functional.pooling(self.name).ndim
+        weight = torch.full((channels, *(3,) * ndim), 3.0 ** -ndim) if weight is None and full else weight
+        super().build(lam=lam, alpha=alpha, **({} if weight is None else {"weight": weight}), **given)
+
+
+def kernel_of(kernel_size: Any, ndim: int) -> tuple[int, ...]:
+    """The kernel, one number an axis."""
+    return per_axis(kernel_size, ndim, "kernel_size")
 
 
 class Scaled(nn.Module):
@@ -139,8 +194,9 @@ def simplified(channels: int, ndim: int) -> nn.Sequential:
     return nn.Sequential(convolution, getattr(nn, f"InstanceNorm{ndim}d")(channels, affine=True), Scaled(12.0))
 
 
-KINDS: dict[str, type[Layer]] = {"sort": WeighsRanks, "lip": WeighsByLogits}
-HINTS = {"pool_range": "int | None", "channels": "int | None", "weight": "Any", "logit": "nn.Module | None"}
+KINDS: dict[str, type[Layer]] = {"sort": WeighsRanks, "ordinal": WeighsOrder, "lip": WeighsByLogits, "gated": WeighsPlaces, "dpp": KeepsDetails}
+HINTS = {"pool_range": "int | None", "channels": "int | None", "full": "bool | None", "logit": "nn.Module | None"}
+INITIAL = {"mixed": {"a": 0.5}, "ada": {"beta": 0.5}, "auto": {"alpha": 0.0}}  # where functions ask for what layers learn
 
 
 def parameters_of(p: Pooling, kind: type[Layer]) -> list[inspect.Parameter]:
@@ -151,9 +207,10 @@ def parameters_of(p: Pooling, kind: type[Layer]) -> list[inspect.Parameter]:
     if p.fixed:  # unpooling's size belongs to a call, as in torch
         mine = [a for a in mine if a.name != "output_size"]
     empty, by_place, by_name = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    found = [inspect.Parameter(a.name, by_name if a.keyword else by_place, default=empty if a.default is REQUIRED else a.default, annotation=a.hint)
-             for a in mine]
-    found += [inspect.Parameter(n, by_name, default=None, annotation=HINTS[n]) for n in extra]
+    begin = INITIAL.get(p.operation.formula.__name__.rpartition(".")[2], {})
+    found = [inspect.Parameter(a.name, by_name if a.keyword or a.name in begin else by_place, annotation=a.hint,
+                               default=begin.get(a.name, empty if a.default is REQUIRED else a.default)) for a in mine]
+    found += [inspect.Parameter(n, by_name, default=None, annotation=HINTS.get(n, "Any")) for n in extra]
     return sorted(found, key=lambda q: q.kind)
 
 

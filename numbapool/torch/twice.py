@@ -24,7 +24,7 @@ def derivatives(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torc
     learned = tuple(given[n] for n in pooling.learns)
     if pooling.indexed and given.get("training", True):
         return chosen(pooling, cotangents[0], x, given, indices), None, *(None for _ in learned)
-    if name in ("avg", "fractional_avg", "max_unpool"):
+    if name in ("avg", "fractional_avg", "max_unpool", "blur"):
         return functional.operator(pooling.name)(cotangents[0], *given.values()), None, *(None for _ in learned)
     if name == "lip":
         return of_lip(pooling, cotangents, grad, x, given)
@@ -90,8 +90,29 @@ def lp(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
 
 def gem(pooling: Pooling, given: Given, x: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """By the mean of powers."""
-    wide = p.to(x.dtype) if p.dim() == 0 or given["channels_last"] else p.to(x.dtype).reshape(-1, *(1,) * pooling.ndim)
+    wide = per_output(pooling, given, x, p)
     return average(pooling, given, x.clamp_min(given["eps"]) ** wide) ** (1 / wide)
+
+
+def per_output(pooling: Pooling, given: Given, x: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """A parameter as it broadcasts over (N, C, ...) or (N, ..., C)."""
+    p = p.to(x.dtype)
+    if p.dim() == 0:
+        return p
+    if p.dim() == 1:
+        return p if given["channels_last"] else p.reshape(-1, *(1,) * pooling.ndim)
+    return p.movedim(0, -1) if given["channels_last"] else p
+
+
+def auto(pooling: Pooling, given: Given, x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """The mean of x by the weights softmax(alpha x)."""
+    return over_windows(pooling, given, "lip", x, per_output(pooling, given, x, alpha) * x)
+
+
+def mixed(pooling: Pooling, given: Given, x: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+    """Between maximum and mean."""
+    a = per_output(pooling, given, x, a)
+    return a * over_windows(pooling, given, "max", x) + (1 - a) * average(pooling, given, x)
 
 
 def stochastic(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
@@ -101,4 +122,5 @@ def stochastic(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
     return torch.where(sums == 0, 0.0, squares / torch.where(sums == 0, 1.0, sums))
 
 
-COMPOSED: dict[str, Callable[..., torch.Tensor]] = {"soft": soft, "swap": soft, "lp": lp, "gem": gem, "stochastic": stochastic}
+COMPOSED: dict[str, Callable[..., torch.Tensor]] = {"soft": soft, "swap": soft, "lp": lp, "gem": gem, "auto": auto, "mixed": mixed,
+                                                   "stochastic": stochastic}
