@@ -84,8 +84,9 @@ def listed(begin: str, pieces: list[str], end: str) -> str:
 
 
 def poolings() -> list[str]:
-    """The names of all poolings, sorted: the order of the core's enum."""
-    return sorted(numbapool.POOLINGS)
+    """The names of the poolings that the C library has, sorted: the order of the core's enum.  A file says `in_c = False` where it has none."""
+    found = {name: publish.operations(name)[0].formula for name in numbapool.POOLINGS}
+    return sorted(name for name, formula in found.items() if getattr(formula, "in_c", formula.family != "composed"))
 
 
 @functools.cache

@@ -7,9 +7,9 @@ are looked up in `sys.modules`, for whoever holds a torch tensor has imported to
 from __future__ import annotations
 
 import functools
-import numbers
 import sys
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -225,7 +225,7 @@ def values(x: Any, where: str) -> np.ndarray:
     """
     if isinstance(x, np.generic):
         x = np.asarray(x)
-    elif isinstance(x, numbers.Real) and not isinstance(x, bool):
+    elif isinstance(x, Real) and not isinstance(x, bool):
         try:
             return np.asarray(float(x))
         except OverflowError:
@@ -235,6 +235,11 @@ def values(x: Any, where: str) -> np.ndarray:
         raise TypeError(f"{where} must hold numbers, got dtype bool")
     if array.library.index is not None:
         return array.library.to_numpy(array.owner)  # waits for the device
+    return numbers(array)
+
+
+def numbers(array: Array) -> np.ndarray:
+    """The elements in NumPy's arithmetic: float32 copies of half types, else a read-only view."""
     stored = view(array)
     if array.dtype == "bfloat16":  # the upper half of a float32
         return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)

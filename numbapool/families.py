@@ -129,6 +129,9 @@ class Fold:
             made = call.plan(distances, backward, planes)
             return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
 
+        if not hasattr(call.formula, "common"):
+            call.stages.append(general())
+            return
         lifts = kernels.lifts(*signature[:2], *kind[1:])
         shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward, lifts, plain_sum)
         if shape in ("quad", "three") or (shape == "nine" and plain_sum):
@@ -280,7 +283,10 @@ class Order:
         counts = sorted(set(np.multiply.outer(np.multiply.outer(d, h), w).ravel().tolist()))
         row = np.zeros(counts[-1] + 1, np.int64)
         row[counts] = np.arange(len(counts))
-        tables = [call.formula.rank_weights(given, n) for n in counts]
+        try:
+            tables = [call.formula.rank_weights(given, n) for n in counts]
+        except ValueError as error:  # where windows of so many elements have no weights
+            raise ValueError(f"{call.where}: {error}") from None
         ranks = max(t.shape[1] for t in tables)
         weights = np.zeros((given.shape[0], len(counts), ranks), real_name(call.dtype))
         for i, t in enumerate(tables):

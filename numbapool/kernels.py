@@ -4,7 +4,7 @@ What a formula is (its file in pools/ holds these plain functions; `p` are its p
 
 fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, stop(acc, ref, n, *p) -> y;
         the accumulators are sums: those of two parts of a window add up to those of the whole;
-        optionally a first pass over the window, first_start() -> ref, first_step(ref, x, *p), first_stop(ref), and
+        optionally a first pass over the window, first_start() -> ref, first_step(ref, x, *p), first_stop(ref, n), and
         first_join(ref, ref) of two parts of a window (default: the larger);
         backward: dy/dx is a product of what a window hands out, terms(acc, ref, n, *p) -> one or two numbers, and what an element
         makes of them, spread(x, step(start(), x, ref, *p), terms, ref, *p) -> dy/dx, linear in the terms: those of all windows over x are
@@ -12,9 +12,10 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         with a learnable parameter param_slope(acc, ref, n, *p) -> dy/dp, and start_backward/step_backward where that needs
         more accumulators.  With `elements = 2` x is followed by the element's logit, and spread returns two numbers.
         `recompute = False`: terms and spread need nothing of the elements.
-        `common`: a reference for all windows in place of a first pass, for windows of which safe(acc, *p) says that it suits them (default:
-        always); lift(x, *p) (backward with start_backward: lift_backward) in place of step(start(), x, common, *p) where an element may be
-        out of its reach: there it is what makes no sum safe; near_spread in place of spread for elements in its reach.
+        `common` (without it every window takes the exact loops): a reference for all windows in place of a first pass, for windows of
+        which safe(acc, *p) says that it suits them (default: always); lift(x, *p) (backward with start_backward: lift_backward) in place of
+        step(start(), x, common, *p) where an element may be out of its reach: there it is what makes no sum safe; near_spread in place of
+        spread for elements in its reach.
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 draw    chance(v) -> the weight of an element
 order   weights on the host, see loops/cpu/order.py
@@ -43,7 +44,8 @@ def _arities(names: dict[str, Any], parameters: int) -> tuple[int, int]:
     elements = [one] * names.get("elements", 1)
     with np.errstate(all="ignore"):
         acc = names["step"](names["start"](), *elements, one, *p)
-        return len(acc), len(names["terms"](acc, one, one, *p))
+        whole = names["step_backward"](names["start_backward"](), *elements, one, *p) if "start_backward" in names else acc
+        return len(acc), len(names["terms"](whole, one, one, *p))
 
 
 @functools.cache
@@ -76,7 +78,8 @@ def _names(formula: types.ModuleType, backward: bool, options: tuple[tuple[str, 
     names = plain(formula)
     names |= {role: names[function] for role, function in options}
     if backward and "start_backward" in names:
-        names |= dict(start=names["start_backward"], step=names["step_backward"], lift=names["lift_backward"])
+        names |= dict(start=names["start_backward"], step=names["step_backward"])
+        names |= dict(lift=names["lift_backward"]) if "lift_backward" in names else {}
     return names
 
 

@@ -74,6 +74,18 @@ class Library:
         """Convert a small NumPy array (0-d, too) to this library and to `dtype`: always a copy."""
         return self.hand_over(np.array(values, _numpy_dtype(dtype), order="C"))
 
+    def adopt(self, values: Any, dtype: str) -> Any:
+        """Turn a fresh NumPy array into what the caller receives, without a copy where that can be; on a device, an array of the library's own."""
+        return self.hand_over(values.astype(_numpy_dtype(dtype), copy=False))
+
+    def apply(self, function: str, values: Any) -> Any:
+        """A function of NumPy's name of every element."""
+        return getattr(np, function)(values)
+
+    def fill(self, memory: Any, values: Any) -> None:
+        """Set all elements of `out`."""
+        memory[...] = values
+
     @staticmethod
     def way(size: int) -> Callable[[tuple[int, ...], np.dtype], tuple[np.ndarray, int]]:
         """How memory of so many bytes is made.
@@ -113,6 +125,15 @@ class Torch(Library):
         """As NumPy\'s."""
         torch = sys.modules["torch"]
         return torch.from_numpy(np.array(values, order="C")).to(getattr(torch, dtype))
+
+    def adopt(self, values: Any, dtype: str) -> Any:
+        """As NumPy\'s."""
+        torch = sys.modules["torch"]
+        return (torch.from_numpy(values) if isinstance(values, np.ndarray) else values).to(getattr(torch, dtype))
+
+    def fill(self, memory: Any, values: Any) -> None:
+        """As NumPy\'s."""
+        memory.copy_(sys.modules["torch"].from_numpy(values) if isinstance(values, np.ndarray) else values)
 
 
 @dataclass(frozen=True)  # compared by the device, as calls are remembered by their library

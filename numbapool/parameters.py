@@ -16,15 +16,18 @@ SLIDING, ADAPTIVE, GLOBAL = "sliding", "adaptive", "global"
 class Parameter:
     """One parameter of a pooling.
 
-    kind : "flag" (a bool), "divisor" (a whole number but 0, or None), "number" or "positive" (a float for the whole call),
+    kind : "flag" (a bool), "whole" (an int), "divisor" (an int but 0, or None), "number" or "positive" (a float for the whole call),
         "array" (a number, or an array that broadcasts to the output's shape; one dimension means one per channel),
         "option" (one of `choices`, each of which names functions to put in place of others), "logit" (an array of x's shape),
-        "weights" (a vector of weights by rank, or one a channel), "samples" (uniforms of the output's shape) or "seed".
+        "weights" (a vector of weights by rank, or one a channel), "kernel" (an array of the kernel's shape), "filters" (one a channel, or None),
+        "samples" (uniforms of the output's shape) or "seed".
+    default : where it is None, a "whole" or a "number" may be None.
     forms : the kinds of windows that have it; None: all.
     leading : whether it stands between x and the window's arguments.
     learnable : whether the backward pass returns its gradient.
-    above, shapes : of an "array", the lower bound (excluded) of its values, and which shapes it may have: "number", "channel"
-        (C,), "position" (the output's spatial shape), "channel_position" (C, and that).
+    above, most : bounds of a number's values, or (above alone) of an array's: above them, and at most so much.
+    shapes : of an "array", which shapes it may have: "number", "channel" (C,), "position" (the output's spatial shape),
+        "channel_position" (C, and that).
     """
 
     name: str
@@ -34,6 +37,7 @@ class Parameter:
     leading: bool = False
     learnable: bool = False
     above: float = -math.inf
+    most: float = math.inf
     shapes: tuple[str, ...] = ("number", "channel")
     forms: tuple[str, ...] | None = None
     direction: str = "both"
@@ -42,8 +46,10 @@ class Parameter:
     @property
     def hint(self) -> str:
         """The type hint of the public functions."""
-        return {"flag": "bool", "divisor": "int | None", "number": "float", "positive": "float", "array": "float | Any",
-                "option": "str", "logit": "Any", "weights": "Any", "samples": "Any", "seed": "int | None", "indices": "Any"}[self.kind]
+        kinds = {"flag": "bool", "whole": "int", "divisor": "int", "number": "float", "positive": "float", "array": "float | Any",
+                "option": "str", "logit": "Any", "weights": "Any", "kernel": "Any", "filters": "Any", "samples": "Any", "seed": "int",
+                "indices": "Any"}
+        return kinds[self.kind] + " | None" * (self.default is None and kinds[self.kind] != "Any")
 
 
 def flag(value: Any, where: str) -> bool:
@@ -97,12 +103,19 @@ def option(value: Any, choices: Any, where: str) -> str:
 
 def check(p: Parameter, value: Any, where: str) -> Any:
     """A value of a parameter, as far as it can be checked without the output's shape."""
+    if value is None and p.default is None:
+        return None
     if p.kind == "flag":
         return flag(value, where)
+    if p.kind == "whole":
+        return whole(value, where)
     if p.kind == "divisor":
         return divisor(value, where)
     if p.kind in ("number", "positive"):
-        return number(value, where, p.kind == "positive")
+        value = number(value, where, p.kind == "positive")
+        if not p.above < value <= p.most:
+            raise ValueError(f"{where} must be above {p.above:g} and at most {p.most:g}, got {value}")
+        return value
     if p.kind == "option":
         return option(value, p.choices, where)
     return value

@@ -32,12 +32,17 @@ RECIPES: dict[str, Callable[[np.ndarray, int], Arguments]] = {
     "lp": lambda x, kernel: {"norm_type": 2.0, "norm": "mean"},  # the sum would leave [0, 1]
     "lip": lambda x, kernel: {"logit": contrast(x), "stride": None, "padding": 0},
     "sort": lambda x, kernel: {"weight": np.linspace(1.0, -1.0, kernel * kernel)},
+    "ordinal": lambda x, kernel: {"weight": np.linspace(1.0, 0.0, kernel * kernel + 1)[:-1]},
+    "rank": lambda x, kernel: {"t": (kernel * kernel + 1) // 2},
+    "lse": lambda x, kernel: {"r": 10.0},
+    "auto": lambda x, kernel: {"alpha": -4.0},
     "fractional_max": _fractional,
     "fractional_avg": _fractional,
 }
 NOTES = {  # what a reader should know besides the kernel's size
-    "lp": "p = 2, mean", "gem": "p = 3", "soft": "T = 1", "swap": "forward as soft", "lip": "by contrast", "sort": "by rank",
-    "stochastic": "drawn", "s3": "drawn", "fractional_max": "÷ 1.8", "fractional_avg": "÷ 1.8", "max_unpool": "of max",
+    "lp": "p = 2, mean", "gem": "p = 3", "lse": "r = 10", "soft": "T = 1", "swap": "forward as soft", "auto": "α = −4", "lip": "by contrast",
+    "sort": "by rank", "ordinal": "falling weights", "rank": "largest half", "mixed": "a = 0.5", "stochastic": "drawn", "s3": "drawn",
+    "fractional_max": "÷ 1.8", "fractional_avg": "÷ 1.8", "max_unpool": "of max",
 }
 
 

@@ -227,8 +227,11 @@ def calls(draw: Any, name: str, ndim: int, prefix: str = "", dtype: str = "float
     x = draw(arrays(draw(shapes(ndim)) if shape is None else tuple(shape), dtype, values))
     window = WINDOWS[op.form.name](draw, op, x)
     own: dict[str, Any] = {}
+    either = getattr(op.formula, "one_of", ())  # of which exactly one is given
+    chosen = draw(st.sampled_from(either)) if either else None
     for p in op.parameters.values():
-        if p.direction != "backward" and (p.default is REQUIRED or p.kind == "seed" or (p.kind in KINDS and draw(st.booleans()))):
+        optional = p.name not in either and p.kind in KINDS and p.direction != "backward"
+        if p.name == chosen or p.default is REQUIRED or p.kind == "seed" or (optional and draw(st.booleans())):
             own[p.name] = KINDS[p.kind](draw, p, op, x, window)
     if own.get("samples") is not None:
         own["seed"] = None  # one or the other
@@ -274,16 +277,23 @@ def _weights(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict
     return draw(arrays((*x.shape[1:2] * draw(st.booleans()), draw(st.integers(1, 9))), "float64", "positive"))
 
 
+def _kernel(draw: Any, p: Parameter, op: Operation, x: np.ndarray, window: dict[str, Any]) -> np.ndarray:
+    """An array of the kernel's shape."""
+    return draw(arrays(_each(window["kernel_size"], op.ndim), "float64", "exact")) / 16
+
+
 KINDS: dict[str, Function] = {  # of parameters: (draw, parameter, operation, x, window) -> value
     "flag": lambda draw, *_: draw(st.booleans()),
     "divisor": lambda draw, *_: draw(st.sampled_from([None, 1, 2, 5, -3])),
-    "number": lambda draw, *_: draw(st.integers(-32, 32)) / 8,
+    "whole": lambda draw, *_: draw(st.integers(1, 9)),
+    "number": lambda draw, p, *_: draw(st.integers(1, 32)) / 32 * p.most if p.most < math.inf else draw(st.integers(-32, 32)) / 8,
     "positive": lambda draw, *_: draw(st.integers(2, 32)) / 8,
     "option": lambda draw, p, *_: draw(st.sampled_from(sorted(p.choices))),
     "seed": lambda draw, *_: draw(st.integers(0, 2**31)),
     "logit": lambda draw, p, op, x, window: draw(arrays(x.shape, real_of(x.dtype), "exact")),
     "samples": lambda draw, p, op, x, window: _uniforms(draw, (*x.shape[:2], *_outputs(op, x, window))),
-    "array": _array, "weights": _weights, "indices": _indices,
+    "array": _array, "weights": _weights, "kernel": _kernel,
+    "filters": lambda draw, p, op, x, window: draw(arrays((x.shape[1], *(3,) * op.ndim), "float64", "exact")) / 8, "indices": _indices,
 }
 
 
@@ -324,7 +334,20 @@ def _unpooled(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
     return {"kernel_size": kernel, "stride": draw(st.sampled_from([None, 1, 2, 3])), "padding": draw(st.integers(0, (kernel - 1) // 2))}
 
 
+def _blurred(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
+    """A filter of any size, its stride and its border."""
+    return {"filter_size": draw(st.integers(1, 6)), "stride": draw(st.integers(1, 3)),
+            "pad_mode": draw(st.sampled_from(["reflect", "replicate", "constant"]))}
+
+
+def _halved(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
+    """Windows of two elements an axis."""
+    assume(min(x.shape[2:]) > 1)
+    return {}
+
+
 WINDOWS: dict[str, Function] = {  # by the name of the form: (draw, operation, x) -> arguments
     "sliding": lambda draw, op, x: draw(windows(op.ndim, x.shape[2:])), "adaptive": _adaptive, "global": lambda draw, op, x: {},
-    "sampled": _sampled, "fractional": _fractional, "unpooled": _unpooled,
+    "sampled": _sampled, "fractional": _fractional, "unpooled": _unpooled, "blurred": _blurred,
+    "halved": _halved,
 }

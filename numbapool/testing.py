@@ -170,8 +170,9 @@ def _changed(op: Operation, args: tuple, kwargs: dict[str, Any], change: Functio
 def _same_results(op: Operation, got: Arrays, expected: Arrays, change: Function) -> None:
     """`got` is `expected`, changed where it has x's axes."""
     learnable = [p for p in op.parameters.values() if p.learnable]
-    names = ["y", "grad_x", *(f"grad_{p.name}" for p in learnable)]
-    for what, kind, a, b in zip(names, [*OF_X[:2], *(p.kind for p in learnable)], got, expected, strict=True):
+    names = ["y", "grad_x", *(f"grad_{p.name}" for p in learnable)][:len(expected)]  # a parameter that may be None is the last
+    kinds = [*OF_X[:2], *(p.kind for p in learnable)][:len(expected)]
+    for what, kind, a, b in zip(names, kinds, got, expected, strict=True):
         b = change(b) if kind in OF_X else np.reshape(b, np.shape(a))
         close(a, b, 1 + np.abs(np.nan_to_num(np.asarray(b, np.float64))).max(initial=0), f"{op.where}: {what}")
 
@@ -200,6 +201,8 @@ def one_more_axis(name: str, ndim: int, args: tuple, kwargs: dict[str, Any], pre
     op = operation(name, ndim + 1, prefix)
     expected = results(name, ndim, args, kwargs, prefix)
     other, own = _changed(op, args, kwargs, lambda a: a[:, :, None])
+    leading = [n for n, p in op.parameters.items() if p.leading and p.kind not in OF_X]
+    other = (other[0], *(_raised(n, v, ndim, op) for n, v in zip(leading, other[1:], strict=True))) if leading else other
     own = {n: _raised(n, v, ndim, op) for n, v in own.items()}
     _same_results(op, results(name, ndim + 1, other, own, prefix, upstream(expected[0])[:, :, None]), expected, lambda a: a[:, :, None])
 
@@ -211,6 +214,8 @@ def _raised(argument: str, value: Any, ndim: int, op: Operation) -> Any:
         each = tuple(value) if isinstance(value, list | tuple) else (value,) * ndim
         return ((0, 0) if isinstance(each[0], tuple) else first[argument], *each)
     p = op.parameters.get(argument)
+    if p and p.kind == "kernel":
+        return value[None]
     if p and p.kind == "array" and np.ndim(value) >= ndim and not (np.ndim(value) == 1 and "channel" in p.shapes):
         return np.expand_dims(value, np.ndim(value) - ndim)
     return value

@@ -118,23 +118,92 @@ def lp(x, axes, args, own):
 
 
 def gem(x, axes, args, own):
-    p = np.reshape(own.get("p", 3.0), (-1, *(1,) * (x.ndim - 2)))  # one number, or one a channel
-    return oracle.pool(oracle.gem, x, axes, p, own.get("eps", 1e-6))
+    return oracle.pool(oracle.gem, x, axes, over_channels(own.get("p", 3.0), x), own.get("eps", 1e-6))
+
+
+def lse(x, axes, args, own):
+    return oracle.pool(oracle.lse, x, axes, over_channels(own.get("r", 1.0), x))
+
+
+def auto(x, axes, args, own):
+    return oracle.pool(oracle.auto, x, axes, over_channels(own["alpha"], x))
+
+
+def mixed(x, axes, args, own):
+    a = np.asarray(args[0])
+    return oracle.pool(oracle.mixed, x, axes, over_channels(a, x) if a.ndim < 2 else a)
+
+
+def blur(ndim: int) -> Iterator[Example]:
+    """Filters of even and odd sizes, borders wider than the input among them."""
+    rng = np.random.default_rng(ndim)
+    variants = [((), {}), ((3, 1), {"pad_mode": "replicate"}), ((sized([2, 5, 4], ndim), sized([1, 3, 2], ndim)), {"pad_mode": "constant"}),
+                ((7, 2), {}), ((1, 2), {})]
+    for i, (args, kwargs) in enumerate(variants):
+        for spatial in [SIZES[ndim]] + [(2,) * ndim, (1,) * ndim] * (i == 3):
+            x = rng.standard_normal((BATCH, CHANNELS, *spatial))
+            yield Example(f"blur{ndim}d-{args}-{spatial}", f"blur_pool{ndim}d", x, args, kwargs, lambda x, a, kw: oracle.blur(x, *a, **kw))
+
+
+def dpp(ndim: int) -> Iterator[Example]:
+    """Lite and full, symmetric and not, on an odd axis, too."""
+    rng = np.random.default_rng(ndim)
+    for full in (False, True):
+        for symmetric in (True, False):
+            x, args = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim])), tuple(rng.standard_normal((2, CHANNELS)))
+            own = {"symmetric": symmetric} | ({"weight": rng.standard_normal((CHANNELS, *(3,) * ndim)) / 3**ndim} if full else {})
+            yield Example(f"dpp{ndim}d-{full}-{symmetric}", f"dpp_pool{ndim}d", x, args, own, lambda x, a, kw: oracle.dpp(x, *a, **kw),
+                          (0, 1, "weight") if full else (0, 1))
+
+
+def ada(x, axes, args, own):
+    return oracle.pool(oracle.ada, x, axes, args[0])
+
+
+def gated(ndim: int) -> Iterator[Example]:
+    """omega has the kernel's shape, so each window has an omega of its own."""
+    rng = np.random.default_rng(ndim)
+    for label, _, args, kwargs, axes in windowed("gated", ndim):
+        x = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim]))
+        each = [v if isinstance(v, tuple) else (v,) * ndim for v in (args[0], args[1] or args[0], args[2], kwargs["dilation"])]
+        numbers = oracle.tap_numbers(axes, *each, x.shape[2:])
+        yield Example(f"gated{ndim}d-{label}", f"gated_pool{ndim}d", x, (rng.standard_normal(each[0]), *args), kwargs,
+                      lambda x, a, kw, axes=axes, numbers=numbers: oracle.by_position(oracle.gated, x, axes, numbers, a[0]), (0,))
+
+
+def over_channels(value, x):
+    """One number, or one a channel."""
+    return np.reshape(value, (-1, *(1,) * (x.ndim - 2)))
 
 
 def lip(x, axes, args, own):
     return oracle.pool(oracle.lip, x, axes, element=args[0])
 
 
-def sort(x, axes, args, own):
-    weight = np.asarray(args[0])
-    return oracle.pool(oracle.sort, x, axes, weight=np.broadcast_to(weight, (x.shape[1], weight.shape[-1])))
+def by_rank(formula):
+    def reference(x, axes, args, own):
+        weight = np.asarray(args[0])
+        return oracle.pool(formula, x, axes, weight=np.broadcast_to(weight, (x.shape[1], weight.shape[-1])))
+    return reference
+
+
+def rank(x, axes, args, own):
+    return oracle.pool(lambda v: oracle.rank(v, **own_of(own, "t", "alpha")), x, axes)
+
+
+def own_of(own, *names):
+    return {n: own[n] for n in names if n in own}
 
 
 def stochastic(x, axes, args, own):
     if own.get("training", True):
         return oracle.pool(oracle.stochastic, x, axes, own["samples"], return_indices=True)
     return oracle.pool(oracle.stochastic_inference, x, axes)
+
+
+def of_size(draw, *sizes):
+    """Variants with an array of each of some sizes as leading argument."""
+    return tuple(lambda rng, x, out, size=size: ((draw(rng, size),), {}) for size in sizes)
 
 
 def given(*args: Any, **own: Any) -> Callable[..., tuple[tuple, dict[str, Any]]]:
@@ -219,11 +288,22 @@ CASES: dict[str, Case] = {
     "lp": Case(lp, tuple(given(p, norm=n) for p, n in ((2, "sum"), (1.0, "mean"), (3, "mean"), (2.5, "sum"), (0.5, "mean"), (1.7, "sum")))),
     "gem": Case(gem, (given(), given(p=1.0), given(p=2), given(p=np.array([0.7, 2.0, 3.5]), eps=0.1), given(p=np.array(4.0)), given(p=2.6)),
                 learns=("p",)),
+    "lse": Case(lse, (given(), given(r=0.1), given(r=np.array([0.5, 4.0, 300.0])), given(r=np.array(10.0))), learns=("r",)),
     "soft": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes, own.get("temperature", 1.0)), (given(), given(temperature=0.3))),
     "swap": Case(lambda x, axes, args, own: oracle.pool(oracle.soft, x, axes)),
+    "auto": Case(auto, (given(alpha=1.0), given(alpha=0), given(alpha=-1.5), given(alpha=np.array([-3.0, 0.0, 90.0]))), learns=("alpha",)),
     "lip": Case(lip, (lambda rng, x, out: ((rng.standard_normal(x.shape),), {}),), learns=(0,)),
-    "sort": Case(sort, tuple(lambda rng, x, out, s=s: ((rng.standard_normal(s),), {}) for s in ((4,), (CHANNELS, 2), (50,))), learns=(0,),
+    "sort": Case(by_rank(oracle.sort), of_size(lambda rng, size: rng.standard_normal(size), (4,), (CHANNELS, 2), (50,)), learns=(0,),
                  forms=("sliding",)),
+    "ordinal": Case(by_rank(oracle.ordinal), of_size(lambda rng, size: rng.random(size) + 0.1, (4,), (CHANNELS, 2), (50,)), learns=(0,),
+                    forms=("sliding",)),
+    "rank": Case(rank, (given(t=2), given(t=1), given(alpha=0.4), given(t=50))),
+    "median": Case(lambda x, axes, args, own: oracle.pool(oracle.median, x, axes)),
+    "mixed": Case(mixed, (given(0.5), given(np.array([-1.0, 0.3, 2.0])), lambda rng, x, out: ((rng.random(out[1:]),), {})), learns=(0,)),
+    "gated": Case(special=gated, forms=("sliding",)),
+    "blur": Case(special=blur),
+    "dpp": Case(special=dpp),
+    "ada": Case(ada, (given(0.7), lambda rng, x, out: ((rng.random(out[2:]),), {})), learns=(0,), forms=("sliding",)),
     "stochastic": Case(stochastic, (drawn, given(training=False)), indexed=True),
     "s3": Case(special=s3),
     "fractional_max": Case(special=fractional_max),

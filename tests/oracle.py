@@ -7,6 +7,8 @@ v is a window: the 1-d float64 array of its in-bounds elements in row-major orde
 in-bounds input indices in ascending order, and how many taps lie in the padded input. An axis is a list of windows, one for each output.
 """
 
+from math import comb
+
 import numpy as np
 
 # Where the windows are, one axis at a time.
@@ -300,6 +302,53 @@ def pool(formula, x, axes, *parameters, element=None, weight=None, return_indice
             chosen[at] = flat[position]
         y[at] = result
     return (y, chosen) if return_indices else y
+
+
+def tap_numbers(axes, kernel_size, stride, padding, dilation, spatial):
+    """For each window of each axis of `sliding_axes`, which tap of the kernel each of its elements is."""
+    found = []
+    for axis, k, s, p, d, size in zip(axes, kernel_size, stride, padding, dilation, spatial, strict=True):
+        start = -resolve_padding(size, k, s, d, p)[0]
+        found.append([[(i - start - o * s) // d for i in indices] for o, (indices, _) in enumerate(axis)])
+    return found
+
+
+def by_position(formula, x, axes, numbers, omega):
+    """formula(v, omega's entries at v's taps) at every position of the output; numbers : those of `tap_numbers`."""
+    taps = {}
+    for out in np.ndindex(*map(len, numbers)):
+        taps[out] = omega[np.ix_(*(n[o] for n, o in zip(numbers, out, strict=True)))].ravel()
+    positions = iter(list(taps) * (x.shape[0] * x.shape[1]))
+    return pool(lambda v: formula(v, taps[next(positions)]), x, axes)
+
+
+def blur(x, filter_size=4, stride=2, pad_mode="reflect"):
+    """The outer product of binomial rows C(f - 1, k) / 2^(f - 1) over x padded by (f - 1) // 2 before and f // 2 after."""
+    ndim = x.ndim - 2
+    sizes = list(filter_size) if np.ndim(filter_size) else [filter_size] * ndim
+    weights = np.ones(1)
+    for f in sizes:
+        weights = np.outer(weights, [comb(f - 1, k) / 2 ** (f - 1) for k in range(f)]).ravel()
+    mode = {"reflect": "reflect", "replicate": "edge", "constant": "constant"}[pad_mode]
+    padded = np.pad(x, [(0, 0), (0, 0), *(((f - 1) // 2, f // 2) for f in sizes)], mode=mode)
+    return pool(lambda v: (weights * v).sum(), padded, sliding_axes(padded.shape[2:], sizes, stride))
+
+
+def dpp(x, lam, alpha, weight=None, symmetric=True):
+    """Detail-preserving pooling, window by window: I is the window's mean, or the filter at twice the window's place, 1 before it."""
+    ndim = x.ndim - 2
+    out = tuple(n // 2 for n in x.shape[2:])
+    y = np.empty((*x.shape[:2], *out))
+    padded = np.pad(x, [(0, 0), (0, 0), *[(1, 1)] * ndim])
+    for at in np.ndindex(y.shape):
+        plane, channel, place = at[:2], at[1], at[2:]
+        v = x[(*plane, *(slice(2 * o, 2 * o + 2) for o in place))].ravel()
+        smooth = v.mean() if weight is None else (weight[channel] * padded[(*plane, *(slice(2 * o, 2 * o + 3) for o in place))]).sum()
+        away = v - smooth if symmetric else np.maximum(v - smooth, 0)
+        d = away ** 2 + 1e-3
+        w = (d / d.mean()) ** (np.exp(lam[channel]) / 2) + np.exp(alpha[channel])
+        y[at] = (w * v).sum() / w.sum()
+    return y
 
 
 def fractional_max(x, kernel_size, output_size, samples):

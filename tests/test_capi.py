@@ -6,15 +6,18 @@ import re
 import numba
 import numpy as np
 import pytest
-from cases import ALL, CASES, Example, examples
+from cases import ALL as EVERYWHERE
+from cases import CASES, Example, examples
 from test_forward import INTEGERS, in_dtype, run
 
 import numbapool
+from capi import functions
 from capi.calls import Capi, load
 from numbapool.testing import TOLERANCE
 
 pytestmark = pytest.mark.jit
 full = pytest.mark.full  # `make test` builds a library of few kernels (capi.kernels.few), `make test-full` the whole one
+ALL = [(name, ndim) for name, ndim in EVERYWHERE if name in functions.poolings()]
 DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
 CHOICES = [n for n in CASES if examples(n, 2, few=True)[0].integers or n == "s3"]
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import numbapool
+from capi import functions
 from capi.calls import Capi, load
 from numbapool import testing
 
@@ -39,7 +40,7 @@ def agree(got, expected, dtype: str) -> None:
     testing.close(np.asarray(got), np.asarray(expected), 1 + largest)
 
 
-@pytest.mark.parametrize("name", numbapool.POOLINGS)
+@pytest.mark.parametrize("name", functions.poolings())
 def test_valid_calls(capi, name, amount):
     """Forward, and backward with respect to x, of drawn windows, parameters, memory layouts and seeds."""
     times, dtypes = amount

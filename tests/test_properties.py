@@ -147,9 +147,17 @@ def s3(c, a, x):
     return oracle.s3(x, a["kernel_size"], c.pool(return_indices=True)[1])
 
 
+def gated(c, a, x, axes):
+    given = a["kernel_size"], a["stride"] or a["kernel_size"], a["padding"], a["dilation"]
+    each = [list(v) if isinstance(v, list | tuple) else [v] * c.ndim for v in given]
+    return oracle.by_position(oracle.gated, x, axes, oracle.tap_numbers(axes, *each, x.shape[2:]), a["omega"])
+
+
 REFERENCES = {  # where `generic` does not do
     "max": maximum, "min": minimum, "fractional_max": maximum, "avg": avg, "fractional_avg": avg, "lp": lp, "stochastic": stochastic,
+    "gated": gated,
     "swap": lambda c, a, x, axes: oracle.pool(oracle.soft, x, axes),
+    "rank": lambda c, a, x, axes: oracle.pool(lambda v: oracle.rank(v, a["t"], a["alpha"]), x, axes),
 }
 
 
@@ -166,6 +174,9 @@ def reference(c, x=None):
         return s3(c, a, x), size_of(x)
     if c.name == "fractional_max" and a["kernel_size"] is not None:
         return torch_fractional_max(c, a, x), 0
+    if c.name in ("blur", "dpp"):
+        own = {n: v for n, v in a.items() if n in inspect.signature(getattr(oracle, c.name)).parameters and n != "x"}
+        return getattr(oracle, c.name)(x, **own), size_of(x)
     axes = axes_of(c, a, x)
     return REFERENCES.get(c.name, generic)(c, a, x, axes), oracle.pool(size_of, x, axes)
 
@@ -220,6 +231,15 @@ def changed(c, **own):
     return Case(c.name, c.ndim, c.args, {**c.kwargs, **{n: v for n, v in own.items() if n in c.op.parameters}}, c.prefix)
 
 
+def as_mean(c, **own):
+    """A call with those values of the parameters that make y a mean of its window."""
+    if c.name in ("mixed", "ada"):  # whose share is any number, or many
+        c = Case(c.name, c.ndim, (c.x, min(max(float(np.ravel(c.args[1])[0]), 0.0), 1.0)), c.kwargs, c.prefix)
+    if c.name == "blur":  # with zeros around it y is none
+        c = Case(c.name, c.ndim, c.args, {**c.kwargs, "pad_mode": "reflect"}, c.prefix)
+    return changed(c, **MEANS, **({"t": 3, "alpha": None} if c.name == "rank" else {}), **own)
+
+
 def windowed(c):
     """The arguments that say where a call's windows are."""
     return {n: v for n, v in c.kwargs.items() if n in ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "output_size")}
@@ -231,7 +251,7 @@ def test_between_the_least_and_the_largest(name, dtype, check):
     @check(6, cases(name, dtype=dtype, values="positive"))
     def law(c):
         least, largest = (testing.function(n, c.ndim, c.prefix)(c.x, **windowed(c)) for n in ("min", "max"))
-        testing.between(least, changed(c, **MEANS).pool(), largest, np.abs(c.x).max())
+        testing.between(least, as_mean(c).pool(), largest, np.abs(c.x).max())
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -268,7 +288,7 @@ def test_constants_stay(name, check):
     @check(6, exact(name), st.integers(1, 64), st.sampled_from(FLOATS))
     def law(c, eighths, dtype):
         c.args = tuple(a.astype(testing.dtype_of(dtype)) if np.shape(a) == c.x.shape else a for a in c.args)  # LIP's logits
-        testing.constants_stay(changed(c, **MEANS).on, c.x.shape, eighths / 8, dtype)
+        testing.constants_stay(as_mean(c).on, c.x.shape, eighths / 8, dtype)
 
 
 @poolings
@@ -310,16 +330,16 @@ def test_a_broadcast_input(check):
 # ---------------------------------------------------------------- gradients
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if n not in ("lp", "gem", "max_unpool")])
+@pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if n not in ("lp", "gem", "gated", "max_unpool")])
 def test_gradients_sum_to_g(name, dtype, check):
     @check(5, cases(name, dtype=dtype, values="exact"))
     def law(c):
-        y, grad_x = testing.results(*changed(c, **MEANS, training=True).everything)[:2]
+        y, grad_x = testing.results(*as_mean(c, training=True).everything)[:2]
         testing.sums_to_g(y, grad_x, testing.upstream(y))
 
 
 @pytest.mark.parametrize("name", ["max", "min", "avg", "lp", "sort", "s3", "fractional_max", "fractional_avg", "stochastic", "max_unpool",
-                                  "lip"])
+                                  "lip", "ordinal", "rank", "median", "mixed", "ada", "blur"])
 def test_adjoint(name, check):
     """Linear poolings, and those that scale with x: for these <f(x), g> = <x, f'(x) g>."""
     @check(6, cases(name, dtype="float64", values="finite"))
@@ -357,7 +377,7 @@ def test_derivatives(name, check):
     def law(c, number):
         bound = inspect.signature(testing.function(*c.everything[:2], c.prefix)).bind(*c.args, **c.kwargs)
         bound.apply_defaults()
-        names = ["x", *(p.name for p in c.op.parameters.values() if p.learnable)]
+        names = ["x", *(p.name for p in c.op.parameters.values() if p.learnable and bound.arguments[p.name] is not None)]
         point = [np.asarray(bound.arguments[n], np.float64) for n in names]
         y, *gradients = testing.results(*c.everything)
 
@@ -406,6 +426,7 @@ def test_adaptive_with_a_divisor_is_sliding(name, check):
     def law(c, data):
         spatial = c.x.shape[2:]
         out = tuple(data.draw(st.sampled_from([o for o in range(1, n + 1) if n % o == 0])) for n in spatial)
+        assume(name != "mixed" or np.ndim(c.args[1]) < 2)  # one a position
         own = {n: 7 if n == "seed" else v for n, v in c.kwargs.items() if n in c.op.parameters and n != "samples"}
         kernel = {"kernel_size": tuple(n // o for n, o in zip(spatial, out, strict=True)), "stride": None, "padding": 0}
         expected = testing.results(name, c.ndim, c.args, {**own, **kernel})
@@ -417,9 +438,9 @@ def test_adaptive_with_a_divisor_is_sliding(name, check):
 def test_a_window_of_one_element_is_the_identity(name, check):
     @check(6, cases(name, prefixes=[""], dtype="float64", values="positive"), st.integers(1, 3))
     def law(c, stride):
-        own = {n: v for n, v in c.kwargs.items() if n in c.op.parameters and n not in ("samples", "divisor_override")}
-        pool = testing.function(name, c.ndim)
-        y = pool(*c.args, kernel_size=1, stride=stride, padding=0, **own)
+        own = {n: v for n, v in as_mean(c).kwargs.items() if n in c.op.parameters and n not in ("samples", "divisor_override")}
+        pool, args = testing.function(name, c.ndim), (c.x, np.ones((1,) * c.ndim)) if name == "gated" else as_mean(c).args
+        y = pool(*args, kernel_size=1, stride=stride, padding=0, **own)
         testing.close(y, c.x[(..., *[slice(None, None, stride)] * c.ndim)], 8)
 
 
@@ -465,6 +486,51 @@ def test_sort_with_equal_weights_is_the_average_and_with_one_the_maximum(check):
         sort, largest, mean = (testing.function(n, c.ndim) for n in ("sort", "max", "avg"))
         testing.close(sort(c.x, np.zeros(7**c.ndim), **windowed(c)), mean(c.x, **windowed(c), count_include_pad=False), 8)
         testing.close(sort(c.x, np.zeros(1), **windowed(c)), largest(c.x, **windowed(c)), 8)
+
+
+def test_ordinal_is_sort_by_the_weights_themselves(check):
+    @check(6, exact("sort"))
+    def law(c):
+        ordinal, mean = (testing.function(n, c.ndim) for n in ("ordinal", "avg"))
+        testing.close(ordinal(c.x, np.exp(c.args[1]), **windowed(c)), c.pool(), 8)
+        testing.close(ordinal(c.x, np.full(7**c.ndim, 3.0), **windowed(c)), mean(c.x, **windowed(c), count_include_pad=False), 8)
+
+
+def test_rank_becomes_max_and_average(check):
+    @check(6, exact("rank"))
+    def law(c):
+        rank, largest, mean = (testing.function(n, c.ndim, c.prefix) for n in ("rank", "max", "avg"))
+        own = {} if c.prefix else {"count_include_pad": False}
+        for first in ({"t": 1}, {"alpha": 1.0}):
+            np.testing.assert_array_equal(rank(c.x, **windowed(c), **first), largest(c.x, **windowed(c)))
+        testing.close(rank(c.x, **windowed(c), t=10**6), mean(c.x, **windowed(c), **own), 8)
+
+
+def test_the_median_is_an_element_with_half_of_them_below(check):
+    @check(6, cases("median", dtype="float32", values="finite", prefixes=["global_"]))
+    def law(c):
+        y, flat = c.pool().reshape(*c.x.shape[:2], 1), c.x.reshape(*c.x.shape[:2], -1)
+        below, above, n = (flat < y).sum(-1), (flat > y).sum(-1), flat.shape[-1]
+        assert (flat == y).any(-1).all() and (below <= (n - 1) // 2).all() and (above <= n // 2).all()
+
+
+def test_lse_lies_between_the_average_and_the_largest(check):
+    @check(6, cases("lse", dtype="float64", values="finite"))
+    def law(c):
+        own = {} if c.prefix else {"count_include_pad": False}
+        mean, largest, scale = (testing.function(n, c.ndim, c.prefix)(x, **windowed(c), **(own if n == "avg" else {}))
+                                for n, x in (("avg", c.x), ("max", c.x), ("max", abs(c.x))))
+        testing.between(mean, c.pool(), largest, scale)
+
+
+def test_auto_is_the_average_soft_pooling_and_its_own_mirror(check):
+    @check(6, exact("auto"))
+    def law(c):
+        mean, soft = (testing.function(n, c.ndim, c.prefix) for n in ("avg", "soft"))
+        own = {} if c.prefix else {"count_include_pad": False}
+        testing.close(changed(c, alpha=0).pool(), mean(c.x, **windowed(c), **own), 8)
+        testing.close(changed(c, alpha=4.0).pool(), soft(c.x, **windowed(c), temperature=0.25), 8)
+        testing.close(changed(c, alpha=-np.asarray(c.kwargs["alpha"])).on(-c.x), -c.pool(), 8)
 
 
 def test_min_is_the_mirror_of_max(check):

@@ -48,6 +48,21 @@ RULES = [  # pooling, own parameters, window, y
     ("lp2", {}, [0, 0, 0], 0), ("lp2", {}, [NAN, 0, 1], NAN), ("lp2", {}, [1, -INF, 2], INF), ("lp2", {}, [3e4, 4e4, 0], 5e4),
     ("lp2", {}, [-3, 4, 0], 5), ("lp1", {}, [1, -2, 3], 6), ("lp.5", {}, [0, 4, 0], 4),
     ("gem", {}, [0, 0, 0], 1e-6), ("gem", {}, [-5, NAN, 1], NAN), ("gem", {}, [1, INF, 1], INF), ("gem", {}, [2, 2, 2], 2),
+    ("lse", {}, [1, NAN, 3], NAN), ("lse", {}, [-INF] * 3, -INF), ("lse", {}, [1, INF, -INF], INF), ("lse", {}, [3e4, 3e4, 3e4], 3e4),
+    ("lse", {}, [-INF, 2, 2], 2 + np.log(2 / 3)),
+    ("lse", {"r": 1e-3}, [1, 2, 3], 1e3 * np.log(np.exp([1e-3, 2e-3, 3e-3]).mean())), ("lse", {"r": 1e4}, [-1, -2, -3], -1 - np.log(3) / 1e4),
+    ("lse", {}, [1e-3, 3e-3, 2e-3], np.log(np.exp([1e-3, 2e-3, 3e-3]).mean())), ("lse", {}, [-3e4, -3e4, -3e4], -3e4),
+    ("auto", {"alpha": -1}, [1, NAN, 3], NAN), ("auto", {"alpha": 0.0}, [1, 2, 6], 3), ("auto", {"alpha": 0.0}, [1, -INF, 3], -INF),
+    ("auto", {"alpha": 0.0}, [1, INF, 3], INF), ("auto", {"alpha": 2}, [1, -INF, 1], 1), ("auto", {"alpha": -2}, [1, -INF, 1], -INF),
+    ("auto", {"alpha": -2}, [1, INF, 1], 1), ("auto", {"alpha": -1}, [3e4, -3e4, 1e4], -3e4), ("auto", {"alpha": -1}, [INF] * 3, INF),
+    ("mixed", {}, [1, NAN, 3], NAN), ("mixed", {}, [1, 3, 5], 4), ("mixed", {}, [1, INF, 3], INF), ("mixed", {}, [-INF] * 3, -INF),
+    ("gated", {}, [1, NAN, 3], NAN), ("gated", {}, [1, 3, 5], 4), ("gated", {}, [0, 0, 0], 0),
+    ("ada", {}, [1, NAN, 3], NAN), ("ada", {}, [0, 0, 0], 0), ("ada", {}, [2, 2, 2], 2), ("ada", {}, [1, INF, 3], INF),
+    ("ada", {}, [3e4, 3e4, 3e4], 3e4), ("ada", {}, [-INF] * 3, -INF),
+    ("rank", {"t": 2}, [1, 5, 3], 4), ("rank", {"t": 2}, [1, NAN, 3], NAN), ("rank", {"t": 1}, [INF, -INF, 3], INF),
+    ("rank", {"t": 2}, [2, -INF, 4], 3), ("rank", {"t": 9}, [1, 5, 3], 3), ("rank", {"alpha": 0.5}, [4, 8, 16], 10.5),
+    ("rank", {"alpha": 1.0}, [2, -INF, 4], 4), ("median", {}, [1, 5, 3], 3), ("median", {}, [4, 1, 3, 2], 2), ("median", {}, [1, NAN, 3], NAN),
+    ("median", {}, [INF, -INF, 3], 3), ("median", {}, [-INF, -INF, 3], -INF), ("median", {}, [5, 5, 5, 1, 1], 5),
     ("stochastic", {"training": False}, [0, 0, 0], 0), ("stochastic", {"training": False}, [-1, -2, 0], 0),
     ("stochastic", {"training": False}, [1, NAN, 0], NAN), ("stochastic", {"training": False}, [1, INF, 2], INF),
     ("stochastic", {"training": False}, [-9, 2, 2], 2), ("stochastic", {"seed": 1}, [0, 0, 0], 0), ("stochastic", {"seed": 1}, [-2, -1, -3], -2),
@@ -63,6 +78,9 @@ def function(name, own):
         return lambda x, k, **kw: numbapool.lp_pool1d(x, float(name[2:]), k, **kw)
     if name.startswith("sort"):
         return lambda x, k, **kw: numbapool.sort_pool1d(x, np.zeros(int(name[4:] or 3)), k, **kw)
+    leading = {"mixed": 0.5, "ada": 0.25, "gated": np.zeros(3)}
+    if name in leading:
+        return lambda x, k, **kw: getattr(numbapool, f"{name}_pool1d")(x, leading[name], k, **kw)
     if name.startswith("fractional"):
         f = getattr(numbapool, f"{name}_pool1d")
 
@@ -121,10 +139,12 @@ def test_large_windows_are_accurate(name):
     """One float32 window of 2^18 elements stays within a few ulp of float64."""
     x = np.random.default_rng(3).random((1, 1, 512, 512)) + 0.5
     small = x.astype(np.float32)
-    args = {"lip": (small,), "sort": (np.zeros(7),), "lp": (2.0,)}.get(name, ())
+    args = {"lip": (small,), "sort": (np.zeros(7),), "ordinal": (np.arange(7.0),), "lp": (2.0,),
+            "mixed": (0.5,), "gated": (np.full((512, 512), 1e-6),), "ada": (0.5,)}.get(name, ())
     wide = tuple(a.astype(np.float64) if a is small else a for a in args)
-    own = {"training": False} if name == "stochastic" else {"norm": "mean"} if name == "lp" else {}
-    f = getattr(numbapool, f"{name}_pool2d") if name == "sort" else getattr(numbapool, f"global_{name}_pool2d")
-    window = (512,) if name == "sort" else ()
+    own = {"stochastic": {"training": False}, "lp": {"norm": "mean"}, "auto": {"alpha": 1.0}, "rank": {"t": 1000}}.get(name, {})
+    everywhere_else = hasattr(numbapool, f"global_{name}_pool2d")
+    f = getattr(numbapool, f"global_{name}_pool2d" if everywhere_else else f"{name}_pool2d")
+    window = () if everywhere_else else (512,)
     y, expected = f(small, *args, *window, **own), f(small.astype(np.float64), *wide, *window, **own)
     np.testing.assert_allclose(y, expected, 2e-6)

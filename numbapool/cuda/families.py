@@ -131,7 +131,8 @@ class Fold:
             numbers: list[float], parrays: list[tuple[Any, np.ndarray, tuple]], options: tuple) -> None:
         """The kernels of a pass: of parts of large windows; of windows; and of inputs."""
         plain, arity = not getattr(call.formula, "recompute", True), (len(numbers), len(parrays))
-        apart = any(any(strides[2:]) for _, _, strides in parrays)
+        # each window by the exact loops: array parameters differ from output to output, or there is no common reference
+        apart = any(any(strides[2:]) for _, _, strides in parrays) or not (plain or hasattr(call.formula, "common"))
         segments, cut = (1, 1), {}
         long = header(call).taps >= LARGE
         if header(call).cuts and not apart and not (backward and plain):

@@ -61,8 +61,8 @@ def fold_kernel(loop: str, formula: types.ModuleType, backward: bool, dtype: str
                 long: bool = False, strip: Strip | None = None) -> Kernel:
     """fold_forward, strip_forward, fold_terms, fold_gather or fold_parts of a formula.
 
-    numbers, arrays : its parameters; options : (role, name of the function in its place); uniform : all windows have one divisor; apart : array
-    parameters differ from output to output; cut : the folds come in parts; long : windows are summed row by row.
+    numbers, arrays : its parameters; options : (role, name of the function in its place); uniform : all windows have one divisor; apart : every
+    window by the exact loops, array parameters may differ from output to output; cut : the folds come in parts; long : windows are summed row by row.
     """
     names = _names(formula, backward, options)
     accumulators, terms = _arities(names, numbers + arrays)
@@ -75,7 +75,7 @@ def fold_kernel(loop: str, formula: types.ModuleType, backward: bool, dtype: str
     names = {**defaults, **names}
     used = ("start", "step", "stop", "terms", "spread", "near_spread", "param_slope", "safe", "first_start", "first_step", "first_stop")
     bound = {k: names[k] for k in (*used, *(role for role, _ in options))} | dict(
-        lift=lift, empty=nothing[accumulators], REFERENCE=work(names["common"]), FIRST="first_step" in _names(formula, backward, options),
+        lift=lift, empty=nothing[accumulators], REFERENCE=work(names.get("common", 0)), FIRST="first_step" in _names(formula, backward, options),
         RECOMPUTE=recompute, PLAIN=not recompute, LEARNS="param_slope" in _names(formula, backward, options), APART=apart, CUT=cut, ROWS=long,
         UNIFORM=uniform, PER_PLANE=False, PARAMETERS=arrays, TERMS=terms, ACCUMULATORS=accumulators,
         get=f[f"get{accumulators}"], put=f[f"put{accumulators}"], plus=f[f"plus{accumulators}"], held=f[f"get{terms}"], hold=f[f"put{terms}"],
@@ -104,7 +104,12 @@ def empty3():
     return real(0), real(0), real(0)
 
 
-nothing = {1: empty1, 2: empty2, 3: empty3}
+def empty4():
+    """Of four."""
+    return real(0), real(0), real(0), real(0)
+
+
+nothing = {1: empty1, 2: empty2, 3: empty3, 4: empty4}
 
 
 @functools.cache

@@ -70,6 +70,10 @@ class TorchDevice(Device, Torch):
         host = memory.detach().cpu()
         return (host.float() if name_of(host.dtype, "array") == "bfloat16" else host).numpy()
 
+    def apply(self, function: str, values: Any) -> Any:
+        """As the base's."""
+        return getattr(sys.modules["torch"], function)(values)
+
     def converted(self, array: Array, dtype: str) -> Array:
         """As the base's."""
         from ..arrays import borrow
@@ -111,6 +115,14 @@ class CupyDevice(Device):
         """As the base's."""
         host = memory.get()
         return host.astype(np.float32) if host.dtype.name == "bfloat16" else host
+
+    def adopt(self, values: Any, dtype: str) -> Any:
+        """As the base's."""
+        return values if values.dtype == _dtype(dtype) else values.astype(_dtype(dtype))
+
+    def apply(self, function: str, values: Any) -> Any:
+        """As the base's."""
+        return getattr(sys.modules["cupy"], function)(values)
 
     def converted(self, array: Array, dtype: str) -> Array:
         """As the base's."""

@@ -103,7 +103,7 @@ def first_step(m, x, p):
     return larger(m, abs(x))
 
 
-def first_stop(m):
+def first_stop(m, n):
     return m if m != real(0) else real(1)
 
 

@@ -38,7 +38,7 @@ def first_step(m, x):
     return larger(m, positive(x))
 
 
-def first_stop(m):
+def first_stop(m, n):
     return m if m != real(0) else real(1)
 
 

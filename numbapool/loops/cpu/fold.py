@@ -51,7 +51,7 @@ def accumulate(f, x, logit, n, g, m, step, lx, ll, table, box, ref, acc, total, 
             put(acc, j, plus(get(total, j), get(acc, j)))
 
 
-def fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q):
+def fold_unit(f, x, logit, n, g, o, m, step, box, count, ref, acc, total, par, pack, pack2, q):
     """Both passes over the windows of a unit; the results lie in the first m lanes."""
     table = firsts(f, n, g, o)
     across, most, runs, stride = shape_of(f, m, step, box)
@@ -68,7 +68,7 @@ def fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pa
             for j in range(1, most):
                 ref[0] = first_join(ref[0], ref[j])
         for j in range(most):
-            ref[j] = first_stop(ref[0 if across else j])
+            ref[j] = first_stop(ref[j], count) if not across or j == 0 else ref[0]
     for k in range(0, runs, LANES):
         c, part = part_of(m, across, runs, k, box)
         accumulate(f, x, logit, n, g, c, stride, lx, ll, table, part, ref, acc, total, par, pack, pack2, q)
@@ -92,8 +92,8 @@ def fold_forward(plan, data, slot, lo, hi):
         for k in range(f[UNITS]):
             o, m, step, box, share = unit_of(f, k, n, g, od, oh)
             params(f, a, n, g, od, oh, o, m, par)
-            fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q)
             count, at = real(share), spot(f, Y, n, g, od, oh, o)
+            fold_unit(f, x, logit, n, g, o, m, step, box, count, ref, acc, total, par, pack, pack2, q)
             for j in range(m):
                 pack[j] = stop(get(acc, j), ref[j], count, *(q + lane_params(par, j)))
             for j in range(m):
@@ -121,7 +121,7 @@ def fold_backward(plan, data, slot, lo, hi):
                     fetch(grad, spot(f, Y, n, g, od, oh, o), m, lane_step(f, Y), gy)
                     params(f, a, n, g, od, oh, o, m, par)
                     if RECOMPUTE:
-                        fold_unit(f, x, logit, n, g, o, m, step, box, ref, acc, total, par, pack, pack2, q)
+                        fold_unit(f, x, logit, n, g, o, m, step, box, count, ref, acc, total, par, pack, pack2, q)
                     if LEARNS:
                         turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q)
                     for j in range(m):
@@ -232,7 +232,7 @@ def no_first_step(ref, *_):
     return ref
 
 
-def same(ref):
+def same(ref, n):
     """The first pass's result as it is."""
     return ref
 

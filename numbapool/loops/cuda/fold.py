@@ -54,7 +54,7 @@ def exact(f, x, l, x_at, l_at, box, q):
                 if turn == 1:
                     total = plus(total, row)
         if turn == 0:
-            m = first_stop(m)
+            m = first_stop(m, real(box[3] * box[4] * box[5]))
     return m, total
 
 

@@ -1,0 +1,171 @@
+"""Operations made of other ones' results, as arrays: for what is a few operations and a few numbers a window.
+
+Inside, arrays have the axes (N, C, spatial...), whatever the caller's have, and half types are float32, rounded once in the end.  On a CPU they are
+NumPy's views of the caller's memory; on a CUDA device they are the caller's own, of whose library only operators are asked.  The C library has no
+composed poolings but S3's inference.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import arrays, families
+from .arrays import Array
+from .call import Call
+from .numeric import HALVES, real_name
+from .operation import Operation, Way
+from .parameters import Parameter
+
+
+class Composed(Operation):
+    """An operation whose `forward_of` and `backward_of` compute with arrays; window : the arguments of its windows."""
+
+    def forward_of(self, call: Call, window: tuple, x: Any) -> Any:
+        """y."""
+        raise NotImplementedError
+
+    def backward_of(self, call: Call, window: tuple, x: Any, grad: Any) -> list[Any]:
+        """grad_x, then the gradients of what else is learnable, the latter as the caller gets them."""
+        raise NotImplementedError
+
+    def run(self, way: Way, given: list[Array], settings: tuple, kinds: tuple, seed: int | None = None, out: Array | None = None) -> Any:
+        """Check a call as every operation does, and compute it."""
+        given[0] = arrays.as_float(given[0])
+        values = dict(zip(way.names, settings, strict=True))
+        window, own = tuple(values[n] for n in self.window), {n: values[n] for n in self.parameters if n in values}
+        call = self.begin(given, window, own, values["channels_last"], way.where, out)
+        if way.backward:
+            call.argument(1, "grad", call.out_dims, (call.dtype,))
+        elif out is not None:
+            call.output()
+            arrays.check_place(out, way.out, given)
+        axes = order_of(call)
+        operands = [turned(working(a), call, axes) for a in given]
+        with np.errstate(all="ignore"):
+            y, *others = self.backward_of(call, window, *operands) if way.backward else [self.forward_of(call, window, *operands)]
+            y = permuted(y if call.batched else y[0], tuple(np.argsort(axes)))
+            if out is not None:
+                call.library.fill(out.owner, y)
+                return out.owner
+            y = call.library.adopt(y, call.dtype)
+        return (y, *others) if others else y
+
+    @staticmethod
+    def over_outputs(call: Call, p: Parameter) -> Any:
+        """An array parameter, in the kernel's arithmetic and as it broadcasts to y."""
+        return Composed.on_device(call, Composed.broadcast(call, p))
+
+    @staticmethod
+    def broadcast(call: Call, p: Parameter) -> np.ndarray:
+        """An array parameter on the host, as it broadcasts to y."""
+        value, _ = families.spread(call, p)
+        return value.reshape((*value.shape[:2], *value.shape[5 - call.ndim:]))
+
+    @staticmethod
+    def on_device(call: Call, value: np.ndarray) -> Any:
+        """A small array of the host's where the call's arrays are."""
+        return value if call.library.index is None else call.library.from_numpy(value, value.dtype.name)
+
+    @staticmethod
+    def from_host(call: Call, value: np.ndarray) -> Any:
+        """The gradient of a parameter as the caller gets it."""
+        return call.library.from_numpy(value, real_name(call.dtype))
+
+    @staticmethod
+    def zeros_like(call: Call, x: Any) -> Any:
+        """Zeros of x's shape, on a CPU in its memory order."""
+        return np.zeros_like(x) if call.library.index is None else call.library.from_numpy(np.zeros(x.shape), real_name(call.dtype))
+
+    @staticmethod
+    def gathered(call: Call, contributions: Any, p: Parameter, value: Any) -> Any:
+        """The gradient of an array parameter: the contributions of all outputs, summed where it was broadcast."""
+        axes = tuple(i for i, n in enumerate(value.shape) if n == 1)
+        shape, dtype = np.asarray(arrays.values(call.own[p.name], p.name)).shape, real_name(call.dtype)
+        if call.library.index is not None:
+            return call.library.total(contributions, axes, shape, dtype)  # type: ignore[attr-defined]
+        return call.library.from_numpy(contributions.sum(axis=axes, dtype=np.float64).reshape(shape), dtype)
+
+
+class Blend(Composed):
+    """y = q y1 + (1 - q) y2 of two poolings; q is an array parameter, or what `portion` makes of x.
+
+    A formula names the two (`parts`, a name and a file in pools/ each).
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.parts = [Part(name, formula, self.form, self.ndim, self.where) for name, formula in self.formula.parts]
+
+    def portion(self, call: Call, window: tuple, x: Any) -> Any:
+        """q."""
+        return self.over_outputs(call, *self.parameters.values())
+
+    def forward_of(self, call: Call, window: tuple, x: Any) -> Any:
+        """y."""
+        q, (one, two) = self.portion(call, window, x), (p.pool(window, x) for p in self.parts)
+        return q * one + (1 - q) * two
+
+    def backward_of(self, call: Call, window: tuple, x: Any, grad: Any) -> list[Any]:
+        """grad_x and what q gives."""
+        q, (one, two) = self.portion(call, window, x), self.parts
+        grad_x = one.pull(window, x, q * grad) + two.pull(window, x, (1 - q) * grad)
+        return self.through_portion(call, window, x, q, grad * (one.pool(window, x) - two.pool(window, x)), grad_x)
+
+    def through_portion(self, call: Call, window: tuple, x: Any, q: Any, grad_q: Any, grad_x: Any) -> list[Any]:
+        """All gradients, with the gradient of q for every output."""
+        return [grad_x, self.gathered(call, grad_q, *self.parameters.values(), q)]
+
+
+class Part(Operation):
+    """A pooling that is part of another one; averages divide by the elements inside the input."""
+
+    def settings(self, window: tuple, backward: bool) -> tuple[tuple, tuple]:
+        """The values of a call, and their types."""
+        values = {n: p.default for n, p in self.parameters.items()} | dict(zip(self.window, window, strict=True))
+        values |= {"count_include_pad": False, "return_indices": False, "channels_last": False}
+        found = tuple(values[n] for n in self.ways[backward].names)
+        return found, tuple(map(type, found))
+
+    def pool(self, window: tuple, x: Any) -> Any:
+        """y."""
+        return self.forward(x, *self.settings(window, False))
+
+    def pull(self, window: tuple, x: Any, grad: Any) -> Any:
+        """grad_x."""
+        return self.backward(grad, x, *self.settings(window, True))
+
+
+def working(array: Array) -> Any:
+    """An array to compute with: half types as float32."""
+    if array.library.index is None:
+        return arrays.numbers(array)
+    return (array.library.converted(array, "float32") if array.dtype in HALVES else array).owner  # type: ignore[attr-defined]
+
+
+def order_of(call: Call) -> tuple[int, ...]:
+    """The caller's axes in the order (N, C, spatial...)."""
+    rank = call.batched + 1 + call.ndim
+    lead = (0,) * call.batched
+    return (*lead, rank - 1, *range(len(lead), rank - 1)) if call.channels_last else tuple(range(rank))
+
+
+def permuted(array: Any, axes: tuple[int, ...]) -> Any:
+    """The same memory with its axes in another order, as every library calls it."""
+    return array.permute(axes) if hasattr(array, "permute") else array.transpose(axes)
+
+
+def turned(array: Any, call: Call, axes: tuple[int, ...]) -> Any:
+    """An array with the axes (N, C, spatial...)."""
+    array = permuted(array, axes)
+    return array if call.batched else array[None]
+
+
+def five(x: Any) -> Any:
+    """An array (N, C, spatial...) as (N, C, D, H, W)."""
+    return x[(slice(None), slice(None), *(None,) * (5 - x.ndim))]
+
+
+def spatial_of(x: Any, ndim: int) -> Any:
+    """The same back."""
+    return x[(slice(None), slice(None), *(0,) * (3 - ndim))]

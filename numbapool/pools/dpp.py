@@ -1,0 +1,125 @@
+"""Detail-preserving pooling (DPP) of 2x2 windows with stride 2 (2 elements in 1d, 2x2x2 in 3d): y = sum w_i x_i / sum w_i, where elements that differ
+from a smoothed I of their window weigh more.
+
+Source: Saeedan, Weber, Goesele, Roth, "Detail-preserving pooling in deep networks", CVPR 2018.  v_i = (x_i - I)^2 + 1e-3 (symmetric) or
+max(x_i - I, 0)^2 + 1e-3; w_i = (v_i / avg v)^(e^lam / 2) + e^alpha, with lam and alpha one a channel.  I is the window's average (lite), or with
+weight, (C, 3, ...), a 3x3 filter of each channel with stride 2, padded by 1 with zeros (full).  An odd axis' last element belongs to no window.
+
+Gradient: all of it, through v, avg v and I, for x, lam, alpha, and weight.  The authors' PyTorch-era reimplementation with tensor comprehensions has
+wrong ones.  Their code caps alpha at 10 as a projection in training, which is the caller's here.
+"""
+from itertools import product
+
+import numpy as np
+
+from .. import weigh, windows
+from ..arrays import values
+from ..composed import Composed, five, spatial_of
+from ..forms import three
+from ..parameters import REQUIRED, Parameter
+
+title = "detail-preserving (DPP)"
+family = "composed"
+equation = "y = Σ wᵢ xᵢ / Σ wᵢ, wᵢ = (vᵢ / avg v)^(e^λ / 2) + e^α, vᵢ = (xᵢ − I)² + 0.001"
+gradient = "wᵢ / Σ w, and what v, avg v and I give"
+source = "Saeedan et al., CVPR 2018"
+example = {"lam": "np.zeros(4)", "alpha": "np.zeros(4)"}
+LEAST = 1e-3
+parameters = (
+    Parameter("lam", REQUIRED, "array", "λ, one a channel: the larger, the more details count", leading=True, learnable=True, shapes=("channel",)),
+    Parameter("alpha", REQUIRED, "array", "α, one a channel: e^α is added to all weights", leading=True, learnable=True, shapes=("channel",)),
+    Parameter("weight", None, "filters", "the filter of I, (C, 3, ...); None: the average of the window", learnable=True),
+    Parameter("symmetric", True, "flag", "whether elements below I count as details, too"),
+)
+
+
+class Halved:
+    """Windows of 2 elements an axis, side by side."""
+
+    name, prefix, words = "halved", "", {}
+
+    def arguments(self, defaults):
+        """There are none."""
+        return [], []
+
+    def axes(self, where, spatial, args, share):
+        """The windows."""
+        if min(spatial) < 2:
+            raise ValueError(f"{where}: x must have 2 elements along every spatial axis, got size {spatial}")
+        return three([windows.sliding(n, 2, 2, 0, 0, 1, False, "inside") for n in spatial])
+
+
+class Dpp(Composed):
+    """Every element of the windows is a strided view of x, and all else is arithmetic on views."""
+
+    def places(self, call):
+        """Where the elements of the windows lie, as indices."""
+        spatial = call.out_dims[5 - call.ndim:]
+        return [(slice(None), slice(None), *(slice(i, 2 * n, 2) for i, n in zip(which, spatial, strict=True)))
+                for which in product((0, 1), repeat=call.ndim)]
+
+    def filters(self, call, x):
+        """The taps of I, and its weights as (C, D, H, W)."""
+        weight = np.asarray(values(call.own["weight"], f"{call.where}: weight"), np.float64)
+        shape = (x.shape[1], *(3,) * call.ndim)
+        if weight.shape != shape or not np.isfinite(weight).all():
+            raise ValueError(f"{call.where}: weight must be finite, of shape {shape}, got shape {weight.shape}")
+        missing = 3 - call.ndim
+        taps = [weigh.of_taps(2 * np.arange(n)[:, None] + np.arange(-1, 2), size, 2) if i >= missing else weigh.single(1)
+                for i, (n, size) in enumerate(zip(call.outputs, call.x.dims[2:], strict=True))]
+        return (weigh.single(x.shape[1], True), *taps), weight.reshape(len(weight), *(1,) * missing, *shape[1:])
+
+    def state(self, call, x):
+        """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
+        elements = [x[place] for place in self.places(call)]
+        n = len(elements)
+        middle = sum(elements) / n if call.own["weight"] is None else spatial_of(weigh.weigh(call, *self.taps(call, x)), call.ndim)
+        away = [(e - middle) if call.own["symmetric"] else (e - middle) * (e > middle) for e in elements]
+        v = [d * d + LEAST for d in away]
+        mean = sum(v) / n
+        ratio = [each / mean for each in v]
+        power, base = (self.on_device(call, np.exp(self.host(call, p)) * s) for p, s in (("lam", 0.5), ("alpha", 1.0)))
+        return elements, away, ratio, mean, [r ** power for r in ratio], power, base
+
+    def taps(self, call, x):
+        """What `weigh` takes for I."""
+        taps, weight = self.filters(call, x)
+        return taps, five(x), weight
+
+    def host(self, call, name):
+        """A parameter of the channels as it broadcasts to y."""
+        return self.broadcast(call, self.parameters[name])
+
+    def forward_of(self, call, window, x):
+        """y."""
+        elements, _, _, _, powers, _, base = self.state(call, x)
+        return sum((p + base) * e for p, e in zip(powers, elements, strict=True)) / (sum(powers) + len(elements) * base)
+
+    def backward_of(self, call, window, x, grad):
+        """grad_x, grad_lam, grad_alpha, and with a filter grad_weight."""
+        elements, away, ratio, mean, powers, power, base = self.state(call, x)
+        n = len(elements)
+        total = sum(powers) + n * base
+        y = sum((p + base) * e for p, e in zip(powers, elements, strict=True)) / total
+        of_weight = [grad * (e - y) / total for e in elements]
+        log = call.library.apply
+        lam = sum(g * p * log("log", r) for g, p, r in zip(of_weight, powers, ratio, strict=True)) * power
+        of_ratio = [g * p * power / r for g, p, r in zip(of_weight, powers, ratio, strict=True)]
+        shared = sum(g * r for g, r in zip(of_ratio, ratio, strict=True)) / n
+        of_away = [(g - shared) * 2 * d / mean for g, d in zip(of_ratio, away, strict=True)]
+        of_middle = -sum(of_away)
+        lite = call.own["weight"] is None
+        grad_x = self.zeros_like(call, x)
+        for place, p, d in zip(self.places(call), powers, of_away, strict=True):
+            grad_x[place] = grad * (p + base) / total + d + (of_middle / n if lite else 0)
+        found = [self.gathered(call, g, self.parameters[name], self.host(call, name)) for g, name in ((lam, "lam"), (sum(of_weight) * base, "alpha"))]
+        if lite:
+            return [grad_x, *found]
+        taps, planes, weight = self.taps(call, x)
+        through = five(of_middle)
+        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape(np.shape(call.own["weight"]))
+        return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.from_host(call, grad_weight)]
+
+
+operation = Dpp
+forms = (Halved(),)

@@ -1,0 +1,214 @@
+"""Sums of a window's elements times weights by their position: which elements of x belong to which of y along each axis, and the calls.
+
+Such a sum is linear, and along each axis a list: which elements window o has, and which weight each of them meets.  Elements outside are not in
+it, and a border that is mirrored is a list with other elements.  The transpose, which the backward pass needs, is the same list seen from x.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from . import stamp, threads
+from .call import Call
+from .libraries import address_of
+from .loops.cpu import weigh as at
+from .numeric import real_name
+from .windows import Axis
+
+Pairs = list[list[tuple[int, int]]]
+Four = tuple["Taps", "Taps", "Taps", "Taps"]  # along (C, D, H, W)
+
+
+class Taps:
+    """The windows along one axis; hashed by identity, so that plans can be kept by their axes.
+
+    windows : for each of them the pairs (element, weight); size : of the input; stride : of the windows, where they have one.
+    """
+
+    def __init__(self, windows: Pairs, size: int, stride: int = 1) -> None:
+        self.windows, self.stride = windows, stride
+        self.covers: Pairs = [[] for _ in range(size)]
+        for o, row in enumerate(windows):
+            for i, k in row:
+                self.covers[i].append((o, k))
+
+    def sides(self, transposed: bool) -> tuple[Pairs, int]:
+        """What each result is made of, and the distance of results that may be a run."""
+        return (self.covers, self.stride) if transposed else (self.windows, 1)
+
+
+@functools.lru_cache(256)
+def single(size: int, own: bool = False) -> Taps:
+    """An axis along which nothing is summed; own : whether each of its elements has weights of its own."""
+    return Taps([[(i, i * own)] for i in range(size)], size)
+
+
+@functools.lru_cache(256)
+def of_table(table: bytes, weights: int, size: int, stride: int) -> Taps:
+    """The taps of a table of int64, (windows, weights)."""
+    rows = np.frombuffer(table, np.int64).reshape(-1, weights)
+    return Taps([[(i, k) for k, i in enumerate(row) if 0 <= i < size] for row in rows.tolist()], size, stride)
+
+
+def of_taps(table: np.ndarray, size: int, stride: int) -> Taps:
+    """The taps of a table of elements, (windows, weights), of which some may lie outside."""
+    return of_table(np.ascontiguousarray(table, np.int64).tobytes(), table.shape[1], size, stride)
+
+
+def of_windows(axis: Axis, size: int, border: Callable[[np.ndarray, int], np.ndarray] | None = None) -> Taps:
+    """The taps of sliding windows; border : which element of an axis of that size stands at places before and behind it, else there is none."""
+    origin, stride, kernel = axis.grid  # type: ignore[misc]
+    table = origin + stride * np.arange(axis.count.size)[:, None] + axis.step * np.arange(kernel)
+    return of_taps(border(table, size) if border else table, size, stride)
+
+
+def runs(sides: Pairs, step: int) -> list[tuple[int, int, int, list[tuple[int, int]]]]:
+    """(first, number, distance of their elements, pairs of the first) of results `step` apart that differ by their places alone."""
+    found = []
+    for phase in range(min(step, len(sides))):
+        o = phase
+        while o < len(sides):
+            n, away = 1, 1
+            while o + n * step < len(sides):
+                one, other = sides[o + (n - 1) * step], sides[o + n * step]
+                gaps = {b[0] - a[0] for a, b in zip(one, other, strict=False)} or {away}
+                alike = [k for _, k in one] == [k for _, k in other] and len(gaps) == 1
+                if not alike or (n > 1 and one and gaps != {away}):
+                    break
+                away = gaps.pop()
+                n += 1
+            found.append((o, n, away, sides[o]))
+            o += n * step
+    return found
+
+
+@functools.lru_cache(256)
+def plan(taps: tuple[Taps, ...], transposed: bool, batch: int, x: tuple[int, ...], y: tuple[int, ...], w: tuple[int, ...],
+         sums: int) -> tuple[np.ndarray, int]:
+    """The integers of a call, and how many taps it has; x, y, w : distances, of x and y along the batch and four axes, of weights along four."""
+    head = np.zeros(at.HEAD, np.int64)
+    tables: list[Any] = [head]
+
+    def place(table: Any) -> int:
+        tables.append(np.array(table, np.int64).ravel())
+        return sum(t.size for t in tables[:-1])
+    work = batch
+    head[[at.BATCH, at.X_BATCH, at.Y_BATCH, at.SUMS]] = batch, x[0], y[0], sums
+    for i, axis in enumerate(taps):
+        sides, step = axis.sides(transposed)
+        work *= sum(map(len, sides))
+        if i < 3:
+            head[at.S1 + i], head[at.Y_STEP + i] = len(sides), y[1 + i]
+            head[at.STARTS + i] = place(np.cumsum([0, *map(len, sides)]))
+            head[at.PAIRS + i] = place([(j * x[1 + i], k * w[i]) for side in sides for j, k in side])
+        else:
+            rows, pairs = [], []
+            for o, n, away, side in runs(sides, step):
+                rows.append((o * y[4], step * y[4], n, away * x[4], len(pairs), len(pairs) + len(side)))
+                pairs += [(j * x[4], k * w[3]) for j, k in side]
+            head[[at.RUNS, at.RUN_TABLE, at.RUN_PAIRS]] = len(rows), place(rows), place(pairs)
+    return np.concatenate(tables), work
+
+
+@functools.cache
+def kernel(loop: str, dtype: str) -> Any:
+    """weigh or weigh_sums."""
+    return stamp.stamp(loop, [at], dtype, {})
+
+
+def order_of(x: np.ndarray) -> tuple[int, ...]:
+    """The axes but the batch of x's planes, (N, C, D, H, W), with the one last whose elements lie side by side."""
+    steps = [abs(s) for s, n in zip(x.strides[2:], x.shape[2:], strict=True) if n > 1]
+    return (2, 3, 4, 1) if x.shape[1] > 1 and steps and abs(x.strides[1]) <= min(steps) else (1, 2, 3, 4)
+
+
+def run(loop: str, taps: Four, x: np.ndarray, y: np.ndarray, weights: np.ndarray, order: tuple[int, ...], steps: tuple[int, ...],
+        transposed: bool = False) -> None:
+    """One kernel over all of y: its rows, or for `weigh_sums` its planes; steps : distances of weights along the axes."""
+    axes, size = tuple(taps[k - 1] for k in order), x.itemsize
+    of_x, of_y = (tuple(a.strides[k] // size for k in (0, *order)) for a in (x, y))
+    sums = weights.shape[-1] if loop == "weigh_sums" else 0
+    integers, work = plan(axes, transposed, x.shape[0], of_x, of_y, tuple(steps[k - 1] for k in order), sums)
+    data = np.array([address_of(a) for a in (x, y, weights)], np.int64)
+    sizes = integers[[at.BATCH, at.S1, at.S2, at.S3]].tolist()
+    tasks = prod(sizes) if loop == "weigh" else sizes[0] * sizes[1]
+    if tasks:
+        threads.run(kernel(loop, x.dtype.name), address_of(integers), address_of(data), tasks, work, threads.slots_for(tasks, work))
+
+
+def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool) -> np.ndarray:
+    """`weigh` for NumPy's arrays."""
+    order, weights = order_of(x), np.ascontiguousarray(weights, x.dtype)
+    shape = (x.shape[0], *(len(t.sides(transposed)[0]) for t in taps))
+    y = np.empty([shape[k] for k in (0, *order)], x.dtype).transpose(np.argsort((0, *order)))
+    run("weigh", taps, x, y, weights, order, steps_of(weights), transposed)
+    return y
+
+
+def steps_of(weights: np.ndarray) -> tuple[int, ...]:
+    """Distances, in elements, of dense weights along (C or 1, D, H, W)."""
+    return tuple(s // weights.itemsize for s in weights.strides)
+
+
+def weigh(call: Call, taps: Four, x: Any, weights: np.ndarray, transposed: bool = False) -> Any:
+    """y of x, (N, C, D, H, W), or, transposed, the gradient of x from y's; weights : (C or 1, D, H, W), finite numbers of x's dtype."""
+    if call.library.index is None:
+        return on_host(taps, x, weights, transposed)
+    return on_device(call, taps, x, weights, transposed)
+
+
+def gradient(call: Call, taps: Four, x: Any, grad: Any, weights: np.ndarray) -> np.ndarray:
+    """The gradient of the weights, in their shape, float64."""
+    if call.library.index is not None:
+        return device_gradient(call, taps, x, grad, weights)
+    order = order_of(x)
+    sums = np.empty((x.shape[0], len(taps[order[0] - 1].windows), weights.size))
+    run("weigh_sums", taps, x, grad, sums, order, steps_of(np.empty(weights.shape)))
+    return sums.sum((0, 1)).reshape(weights.shape)
+
+
+# ---------------------------------------------------------------- on a device: a product of slices a weight, by the operators of the caller's library
+
+def strips(taps: Taps, transposed: bool) -> list[tuple[slice, slice, int]]:
+    """(elements of the result, elements that they come from, weight) as slices of positive steps."""
+    sides, step = taps.sides(transposed)
+    found = []
+    for first, n, away, pairs in runs(sides, step):
+        for start, k in pairs:
+            if n == 1 or away > 0:
+                found.append((slice(first, first + (n - 1) * step + 1, step), slice(start, start + (n - 1) * away + 1, max(away, 1)), k))
+            else:  # a border that runs backwards
+                found += [(slice(first + t * step, first + t * step + 1), slice(start + t * away, start + t * away + 1), k) for t in range(n)]
+    return found
+
+
+def terms_of(taps: Four, transposed: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]]:
+    """The slices of every product of a weight, (D, H, W), with elements."""
+    for parts in product(*(strips(t, transposed) for t in taps[1:])):
+        to, of, k = zip(*parts, strict=True)
+        yield (slice(None), slice(None), *to), (slice(None), slice(None), *of), k
+
+
+def on_device(call: Call, taps: Four, x: Any, weights: np.ndarray, transposed: bool) -> Any:
+    """`weigh` for arrays of a device."""
+    dtype = real_name(call.dtype)
+    shape = (*x.shape[:2], *(len(t.sides(transposed)[0]) for t in taps[1:]))
+    y = call.library.from_numpy(np.zeros(shape), dtype)
+    for to, of, k in terms_of(taps, transposed):
+        w = weights[(slice(None), *k)]
+        y[to] = y[to] + x[of] * (float(w[0]) if len(w) == 1 else call.library.from_numpy(w.reshape(1, -1, 1, 1, 1), dtype))
+    return y
+
+
+def device_gradient(call: Call, taps: Four, x: Any, grad: Any, weights: np.ndarray) -> np.ndarray:
+    """`gradient` for arrays of a device, which it waits for."""
+    found, library = np.zeros(weights.shape), call.library
+    for to, of, k in terms_of(taps, False):
+        by_channel = library.to_numpy(library.total(grad[to] * x[of], (0, 2, 3, 4), (x.shape[1],), "float64"))  # type: ignore[attr-defined]
+        found[(slice(None), *k)] += by_channel if len(weights) > 1 else by_channel.sum()
+    return found
