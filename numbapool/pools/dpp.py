@@ -71,6 +71,7 @@ class Dpp(Composed):
 
     def state(self, call, x):
         """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
+        power, base = (self.on_device(call, np.exp(self.host(call, p)) * s) for p, s in (("lam", 0.5), ("alpha", 1.0)))
         elements = [x[place] for place in self.places(call)]
         n = len(elements)
         middle = sum(elements) / n if call.own["weight"] is None else spatial_of(weigh.weigh(call, *self.taps(call, x)), call.ndim)
@@ -78,7 +79,6 @@ class Dpp(Composed):
         v = [d * d + LEAST for d in away]
         mean = sum(v) / n
         ratio = [each / mean for each in v]
-        power, base = (self.on_device(call, np.exp(self.host(call, p)) * s) for p, s in (("lam", 0.5), ("alpha", 1.0)))
         return elements, away, ratio, mean, [r ** power for r in ratio], power, base
 
     def taps(self, call, x):
