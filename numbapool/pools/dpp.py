@@ -23,7 +23,7 @@ family = "composed"
 equation = "y = Σ wᵢ xᵢ / Σ wᵢ, wᵢ = (vᵢ / avg v)^(e^λ / 2) + e^α, vᵢ = (xᵢ − I)² + 0.001"
 gradient = "wᵢ / Σ w, and what v, avg v and I give"
 source = "Saeedan et al., CVPR 2018"
-example = {"lam": "np.zeros(4)", "alpha": "np.zeros(4)"}
+example = {"lam": "np.zeros(x.shape[1])", "alpha": "np.zeros(x.shape[1])"}
 LEAST = 1e-3
 parameters = (
     Parameter("lam", REQUIRED, "array", "λ, one a channel: the larger, the more details count", leading=True, learnable=True, shapes=("channel",)),
