@@ -3,7 +3,8 @@ from a smoothed I of their window weigh more.
 
 Source: Saeedan, Weber, Goesele, Roth, "Detail-preserving pooling in deep networks", CVPR 2018.  v_i = (x_i - I)^2 + 1e-3 (symmetric) or
 max(x_i - I, 0)^2 + 1e-3; w_i = (v_i / avg v)^(e^lam / 2) + e^alpha, with lam and alpha one a channel.  I is the window's average (lite), or with
-weight, (C, 3, ...), a 3x3 filter of each channel with stride 2, padded by 1 with zeros (full).  An odd axis' last element belongs to no window.
+weight, (C, 3, ...), a 3x3 filter of each channel with stride 2, padded by 1 with zeros (full).
+Squares of elements must not overflow.  An odd axis' last element belongs to no window.
 
 Gradient: all of it, through v, avg v and I, for x, lam, alpha, and weight.  The authors' PyTorch-era reimplementation with tensor comprehensions has
 wrong ones.  Their code caps alpha at 10 as a projection in training, which is the caller's here.
