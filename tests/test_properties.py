@@ -198,7 +198,7 @@ def compared(c):
 
 
 def kinds_of(name):
-    """What values a pooling is compared on: sums that decide which element is chosen, or how far a gate is open, must be exact; squares must have a range."""
+    """What values a pooling is compared on: sums that decide which element is chosen or how far a gate is open must be exact."""
     return ["exact"] if name in ("stochastic", "gated", "dpp") else ["finite", "any"]
 
 
