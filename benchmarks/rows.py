@@ -131,6 +131,7 @@ POOLS = {
     "gem": Pool("gem", {"p": same(3.0)}, positive=True),
     "lip": Pool("lip", {"logit": logits}, {"forward": "x logit -> y", "backward": "grad x logit -> grad_x grad_logit"}),
     "sort": Pool("sort", {"weight": same(np.array([0.5, 0.25, -0.25, -0.5]))}, only=SIMPLE),
+    "gated": Pool("gated", {"omega": lambda x, rng: rng.standard_normal((2,) * (x.ndim - 2))}, only=SIMPLE),
     "stochastic": Pool("stochastic", {"seed": same(0)}, positive=True),
     "s3": Pool("s3", {"seed": same(0)}, windows={"k2": Window({"kernel_size": 2})}),
     "fractional_max/torch": Pool("fractional_max", {"samples": lambda x, rng: rng.random((*x.shape[:2], x.ndim - 2), np.float32)},

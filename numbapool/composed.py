@@ -163,7 +163,7 @@ def turned(array: Any, call: Call, axes: tuple[int, ...]) -> Any:
 
 def five(x: Any) -> Any:
     """An array (N, C, spatial...) as (N, C, D, H, W)."""
-    return x[(slice(None), slice(None), *(None,) * (5 - x.ndim))]
+    return x[(slice(None), slice(None), *(None,) * (5 - len(x.shape)))]
 
 
 def spatial_of(x: Any, ndim: int) -> Any:

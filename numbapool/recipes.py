@@ -36,12 +36,15 @@ RECIPES: dict[str, Callable[[np.ndarray, int], Arguments]] = {
     "rank": lambda x, kernel: {"t": (kernel * kernel + 1) // 2},
     "lse": lambda x, kernel: {"r": 10.0},
     "auto": lambda x, kernel: {"alpha": -4.0},
+    "blur": lambda x, kernel: {"filter_size": 2 * kernel, "stride": kernel},
+    "gated": lambda x, kernel: {"omega": np.full((kernel, kernel), 1 / kernel**2)},
     "fractional_max": _fractional,
     "fractional_avg": _fractional,
 }
 NOTES = {  # what a reader should know besides the kernel's size
     "lp": "p = 2, mean", "gem": "p = 3", "lse": "r = 10", "soft": "T = 1", "swap": "forward as soft", "auto": "α = −4", "lip": "by contrast",
-    "sort": "by rank", "ordinal": "falling weights", "rank": "largest half", "mixed": "a = 0.5", "stochastic": "drawn", "s3": "drawn",
+    "sort": "by rank", "ordinal": "falling weights", "rank": "largest half", "mixed": "a = 0.5", "gated": "ω = 1 / n", "ada": "β = 0.5",
+    "dpp": "lite", "stochastic": "drawn", "s3": "drawn",
     "fractional_max": "÷ 1.8", "fractional_avg": "÷ 1.8", "max_unpool": "of max",
 }
 

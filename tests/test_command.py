@@ -155,7 +155,7 @@ def test_every_pooling_pools_a_picture(name, dtype):
     y = files.pool(x, name, 3, {})
     assert y.dtype == dtype and np.isfinite(y).all()
     if name != "max_unpool":
-        assert y.shape == (6, 5, 3) and x.min() <= y.min() and y.max() <= x.max()
+        assert y.shape == ((9, 7, 3) if name == "dpp" else (6, 5, 3)) and x.min() <= y.min() and y.max() <= x.max()
 
 
 @needs_pillow

@@ -23,12 +23,12 @@ def gpu():
         yield emulator
 
 
-def close(got, expected, dtype: str, label: str) -> None:
-    """Within the dtype's rounding."""
+def close(got, expected, dtype: str, label: str, size: float = 1.0) -> None:
+    """Within the dtype's rounding; size : of the numbers that the result is a difference of."""
     got = got.get()
     assert got.dtype == expected.dtype and got.shape == expected.shape, label
     rtol, atol = TOLERANCE[dtype]
-    scale = max(1.0, np.abs(expected).astype(np.float64).max()) if expected.size else 1.0
+    scale = max(size, np.abs(expected).astype(np.float64).max()) if expected.size else 1.0
     np.testing.assert_allclose(got.astype(np.float64), expected.astype(np.float64), rtol, atol * scale, err_msg=label)
 
 
@@ -55,7 +55,7 @@ def test_registry(gpu, name, ndim, dtype):
             wanted = e.backward(grad, x, *e.args, **e.kwargs)
             found = there.backward(gpu.array(grad), there.x, *there.args, **e.kwargs)
             for g, w in zip(found if isinstance(found, tuple) else [found], wanted if isinstance(wanted, tuple) else [wanted], strict=True):
-                close(g, w, dtype, e.label)
+                close(g, w, dtype, e.label, 1.0 if w.shape == x.shape else 8.0)  # a parameter's is a sum over all outputs
             if e.indexed:
                 close(there.backward(gpu.array(grad), there.x, *there.args, **e.kwargs, indices=got[1]),
                       wanted[0] if isinstance(wanted, tuple) else wanted, dtype, e.label)

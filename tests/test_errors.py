@@ -124,6 +124,8 @@ WRONG: dict[str, list] = {
     "kernel_size": POSITIVE,
     "stride": POSITIVE,
     "dilation": POSITIVE,
+    "filter_size": POSITIVE,
+    "pad_mode": [("unknown", ValueError), ("", ValueError), (1, ValueError), (None, ValueError), (["reflect"], BOTH)],
     "grid_size": POSITIVE,
     "padding": [*INTS[1:], ("2", BOTH), ("full", BOTH), (-1, ValueError), (None, TypeError), (lambda g: ["same"] * g.ndim, BOTH),
                 *((lambda g, p=p: [p] * g.ndim, BOTH) for p in ((0, -1), (0, 0, 0), (0,), (0, HUGE[1]), (0, 1.0), (0, True))),
@@ -152,6 +154,7 @@ S3_INDICES = [("x", BOTH), ([1.0], BOTH), (object(), BOTH), (1, BOTH), ((), Valu
 KINDS: dict[str, list] = {
     "flag": FLAG,
     "divisor": [*NO_INT, (0, ValueError), *((n, ValueError) for n in HUGE[1:]), (-HUGE[1], ValueError)],
+    "whole": [*NO_INT, (0, ValueError), (-1, ValueError)],
     "number": REAL,
     "positive": [*REAL, (0, ValueError), (-1.0, ValueError), (np.array(0.0), ValueError)],
     "array": [*NUMBER, (None, TypeError), (lambda g: np.ones(g.x.shape[1] + 7), ValueError), (np.ma.masked_array([1.0]), TypeError)],
@@ -161,6 +164,10 @@ KINDS: dict[str, list] = {
                 (np.array([NAN]), ValueError), (np.array([INF, 0]), ValueError), (lambda g: np.zeros((g.x.shape[1] + 1, 2)), ValueError),
                 (np.ones(2, bool), TypeError), (np.ones(2, complex), TypeError), (10**400, ValueError)],
 }
+KINDS["kernel"] = [*NO_ARRAY, (None, TypeError), (1.0, ValueError), *of_shape("omega"), *of_dtype("omega", complex, bool, object),
+                   *((lambda g, v=v: np.full_like(g.arguments["omega"], v), ValueError) for v in (NAN, INF))]
+KINDS["filters"] = [*NO_ARRAY, (1.0, ValueError), *of_shape("weight"), *of_dtype("weight", complex, bool, object),
+                    *((lambda g, v=v: np.full_like(g.arguments["weight"], v), ValueError) for v in (NAN, INF))]
 INSTEAD = {  # what has to go, or to come, for an argument to matter
     "seed": {"samples": None, "sequences": None, "indices": None, "pooling_ratio": 1.5},
     "pooling_ratio": {"sequences": None},
@@ -173,7 +180,8 @@ def wrong(f: Function, argument: str) -> list:
     p = f.operation.parameters.get(argument)
     if argument == "indices" and f.operation.name == "s3":
         return S3_INDICES
-    return KINDS[p.kind] if p is not None and p.kind in KINDS else WRONG[argument]
+    found = KINDS[p.kind] if p is not None and p.kind in KINDS else WRONG[argument]
+    return [w for w in found if w[0] is not None] if p is not None and p.kind != "option" and p.default is None else found
 
 
 # ---------------------------------------------------------------- the sweep
@@ -244,6 +252,19 @@ COMBINED: list[tuple[str, tuple, dict[str, Any], str]] = [  # function, argument
     ("s3_pool2d", (EMPTY, 1), {}, "kernel_size"),
     ("max_unpool2d", (EMPTY, EMPTY.astype(int), 1), {}, "kernel_size"),
     ("fractional_avg_pool2d", (EMPTY,), {"pooling_ratio": 1.5}, "pooling_ratio"),
+    ("rank_pool2d", (X, 2), {}, "pass either t or alpha"),
+    ("rank_pool2d", (X, 2), {"t": 2, "alpha": 0.5}, "pass either t or alpha"),
+    ("rank_pool2d", (X, 2), {"alpha": 0.0}, "alpha must be above 0"),
+    ("rank_pool2d", (X, 2), {"alpha": 1.5}, "alpha must be above 0 and at most 1"),
+    ("lse_pool2d", (X, 2), {"r": 0.0}, "r must be above 0"),
+    ("ordinal_pool2d", (X, np.array([1.0, -1.0])), {}, "weight must not be negative"),
+    ("ordinal_pool2d", (X, np.zeros(3)), {}, "weight must have a positive finite sum"),
+    ("ordinal_pool2d", (X, np.array([0.0, 1.0]), 3, 2, 1), {"dilation": 5}, "element|sum"),
+    ("mixed_pool2d", (X, np.zeros((3, 2, 2)), 2), {}, "a must be a number or"),
+    ("gated_pool2d", (X, np.zeros((2, 3)), 2), {}, "omega must have the kernel's shape"),
+    ("blur_pool2d", (EMPTY,), {}, "x must not be empty"),
+    ("dpp_pool2d", (X[..., :1], np.zeros(3), np.zeros(3)), {}, "2 elements along every"),
+    ("dpp_pool2d", (X, np.zeros(4), np.zeros(3)), {}, "lam must be"),
     ("s3_pool2d", (X, 2, 3), {}, "grid_size must be a multiple"),
     ("s3_pool2d", (X, 9), {}, "kernel_size must be at most"),
     ("s3_pool2d", (X, 2), {"training": False, "return_indices": True}, "training"),

@@ -152,3 +152,98 @@ def test_learnable_parameters_come_back_as_tensors():
     assert grad_p.shape == ()
     _, grad_p = numbapool.gem_pool2d_backward(torch.ones_like(y), x, 2, p=torch.full((5,), 2.0))
     assert grad_p.shape == (5,)
+
+
+# ---------------------------------------------------------------- compositions of torch's operations
+
+def columns(x, k, s, ndim):
+    """The windows' elements of an unpadded pooling as the last axis."""
+    for axis in range(2, 2 + ndim):
+        x = x.unfold(axis, k, s)
+    return x.flatten(2 + ndim)
+
+
+def in_order(v):
+    return v.sort(-1, descending=True)[0]
+
+
+WEIGHT = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+COMPOSED = {  # name: leading arguments, own parameters, y of the windows' elements v
+    "lse": ((), {"r": 3.0}, lambda v: (torch.logsumexp(3 * v, -1) - torch.tensor(v.shape[-1], dtype=v.dtype).log()) / 3),
+    "auto": ((), {"alpha": -1.5}, lambda v: ((-1.5 * v).softmax(-1) * v).sum(-1)),
+    "median": ((), {}, lambda v: v.median(-1)[0]),
+    "rank": ((), {"t": 3}, lambda v: v.topk(3, -1)[0].mean(-1)),
+    "ordinal": ((WEIGHT,), {}, lambda v: in_order(v)[..., :4] @ WEIGHT / WEIGHT.sum()),
+    "mixed": ((0.3,), {}, lambda v: 0.3 * v.amax(-1) + 0.7 * v.mean(-1)),
+}
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("name", COMPOSED)
+def test_compositions(name, ndim):
+    leading, own, formula = COMPOSED[name]
+    x = data(ndim, torch.float64)
+    for kernel, stride in ((3, 2), (5, 1), (4, 5)):
+        leaf = wide(x)
+        if kernel**ndim < 4:
+            continue
+        y = formula(columns(leaf, kernel, stride, ndim))
+        compare(getattr(numbapool, f"{name}_pool{ndim}d")(x, *leading, kernel, stride, **own), y, x.dtype)
+        grad = torch.randn(y.shape, dtype=x.dtype)
+        found = getattr(numbapool, f"{name}_pool{ndim}d_backward")(grad, x, *leading, kernel, stride, **own)
+        compare(found[0] if isinstance(found, tuple) else found, gradient(y, grad, leaf), x.dtype)
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize(("mode", "filter_size", "stride"), [("reflect", 4, 2), ("replicate", 3, 1), ("constant", 5, 3)])
+def test_blur_is_a_convolution_of_each_channel(mode, filter_size, stride, order):
+    x = data(2, torch.float32, order)
+    leaf, before = wide(x), (filter_size - 1) // 2
+    row = torch.tensor({3: [1, 2, 1], 4: [1, 3, 3, 1], 5: [1, 4, 6, 4, 1]}[filter_size], dtype=torch.float64)
+    kernel = (torch.outer(row, row) / row.sum() ** 2).expand(x.shape[1], 1, -1, -1)
+    padded = F.pad(leaf, (before, filter_size // 2) * 2, mode=mode)
+    y = F.conv2d(padded, kernel, stride=stride, groups=x.shape[1])
+    got = numbapool.blur_pool2d(x, filter_size, stride, pad_mode=mode)
+    compare(got, y, x.dtype)
+    grad = torch.randn(y.shape)
+    compare(numbapool.blur_pool2d_backward(grad, x, filter_size, stride, pad_mode=mode), gradient(y, grad, leaf), x.dtype)
+    assert got.is_contiguous(memory_format=torch.channels_last if order == "last" else torch.contiguous_format)
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gated_by_a_convolution(dtype, order):
+    x, omega = data(2, dtype, order), torch.randn(3, 3, dtype=torch.float64)
+    leaf, weights = wide(x), omega.clone().requires_grad_()
+    sums = F.conv2d(leaf, weights.expand(x.shape[1], 1, -1, -1), stride=2, padding=1, groups=x.shape[1])
+    q, mean = sums.sigmoid(), F.avg_pool2d(leaf, 3, 2, 1, count_include_pad=False)
+    y = q * F.max_pool2d(leaf, 3, 2, 1) + (1 - q) * mean
+    got = numbapool.gated_pool2d(x, omega, 3, 2, 1)
+    compare(got, y, dtype)
+    assert got.is_contiguous(memory_format=torch.channels_last if order == "last" else torch.contiguous_format)
+    grad = torch.randn(y.shape).to(dtype)
+    grad_x, grad_omega = numbapool.gated_pool2d_backward(grad, x, omega, 3, 2, 1)
+    expected = torch.autograd.grad(y, (leaf, weights), grad.double())
+    compare(grad_x, expected[0], dtype)
+    torch.testing.assert_close(grad_omega.double(), expected[1], rtol=1e-4, atol=1e-3 if dtype != torch.float64 else 1e-10)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_detail_preserving(symmetric, full):
+    x = data(2, torch.float64)[..., :12, :16]
+    lam, alpha, weight = torch.randn(5, dtype=x.dtype), torch.randn(5, dtype=x.dtype), torch.randn(5, 3, 3, dtype=x.dtype) / 9
+    leaves = [wide(t) for t in (x, lam, alpha, weight)]
+    smooth = F.conv2d(leaves[0], leaves[3][:, None], stride=2, padding=1, groups=5) if full else F.avg_pool2d(leaves[0], 2)
+    away = leaves[0] - smooth.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    v = (away if symmetric else away.relu()) ** 2 + 1e-3
+    ratio = v / F.avg_pool2d(v, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    lead = (None, slice(None), None, None)
+    w = ratio ** (leaves[1].exp() / 2)[lead] + leaves[2].exp()[lead]
+    y = F.avg_pool2d(w * leaves[0], 2) / F.avg_pool2d(w, 2)
+    own = {"symmetric": symmetric} | ({"weight": weight} if full else {})
+    compare(numbapool.dpp_pool2d(x, lam, alpha, **own), y, x.dtype)
+    grad = torch.randn(y.shape, dtype=x.dtype)
+    expected = torch.autograd.grad(y, leaves[:4 if full else 3], grad)
+    for got, wanted in zip(numbapool.dpp_pool2d_backward(grad, x, lam, alpha, **own), expected, strict=True):
+        compare(got, wanted, x.dtype)

@@ -13,6 +13,7 @@ import numpy as np
 from .. import weigh, windows
 from ..composed import Composed, five, spatial_of
 from ..forms import per_axis, three
+from ..parameters import option
 
 title = "blur (anti-aliased)"
 family = "composed"
@@ -40,8 +41,7 @@ class Blurred:
     def axes(self, where, spatial, args, share):
         """The windows, cut at the border."""
         size, stride = (per_axis(a, len(spatial), f"{where}: {n}") for a, n in zip(args, ("filter_size", "stride"), strict=False))
-        if args[2] not in MODES:
-            raise ValueError(f"{where}: pad_mode must be one of {', '.join(map(repr, MODES))}, got {args[2]!r}")
+        option(args[2], MODES, f"{where}: pad_mode")
         if 0 in spatial:
             raise ValueError(f"{where}: x must not be empty along a spatial axis, got size {spatial}")
         return three([windows.sliding(n, f, s, (f - 1) // 2, f // 2, 1, False, "inside") for n, f, s in zip(spatial, size, stride, strict=True)])

@@ -3,7 +3,8 @@ from a smoothed I of their window weigh more.
 
 Source: Saeedan, Weber, Goesele, Roth, "Detail-preserving pooling in deep networks", CVPR 2018.  v_i = (x_i - I)^2 + 1e-3 (symmetric) or
 max(x_i - I, 0)^2 + 1e-3; w_i = (v_i / avg v)^(e^lam / 2) + e^alpha, with lam and alpha one a channel.  I is the window's average (lite), or with
-weight, (C, 3, ...), a 3x3 filter of each channel with stride 2, padded by 1 with zeros (full).  An odd axis' last element belongs to no window.
+weight, (C, 3, ...), a 3x3 filter of each channel with stride 2, padded by 1 with zeros (full).
+Squares of elements must not overflow.  An odd axis' last element belongs to no window.
 
 Gradient: all of it, through v, avg v and I, for x, lam, alpha, and weight.  The authors' PyTorch-era reimplementation with tensor comprehensions has
 wrong ones.  Their code caps alpha at 10 as a projection in training, which is the caller's here.
@@ -23,7 +24,7 @@ family = "composed"
 equation = "y = Σ wᵢ xᵢ / Σ wᵢ, wᵢ = (vᵢ / avg v)^(e^λ / 2) + e^α, vᵢ = (xᵢ − I)² + 0.001"
 gradient = "wᵢ / Σ w, and what v, avg v and I give"
 source = "Saeedan et al., CVPR 2018"
-example = {"lam": "np.zeros(4)", "alpha": "np.zeros(4)"}
+example = {"lam": "np.zeros(x.shape[1])", "alpha": "np.zeros(x.shape[1])"}
 LEAST = 1e-3
 parameters = (
     Parameter("lam", REQUIRED, "array", "λ, one a channel: the larger, the more details count", leading=True, learnable=True, shapes=("channel",)),
@@ -71,6 +72,7 @@ class Dpp(Composed):
 
     def state(self, call, x):
         """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
+        power, base = (self.on_device(call, np.exp(self.host(call, p)) * s) for p, s in (("lam", 0.5), ("alpha", 1.0)))
         elements = [x[place] for place in self.places(call)]
         n = len(elements)
         middle = sum(elements) / n if call.own["weight"] is None else spatial_of(weigh.weigh(call, *self.taps(call, x)), call.ndim)
@@ -78,7 +80,6 @@ class Dpp(Composed):
         v = [d * d + LEAST for d in away]
         mean = sum(v) / n
         ratio = [each / mean for each in v]
-        power, base = (self.on_device(call, np.exp(self.host(call, p)) * s) for p, s in (("lam", 0.5), ("alpha", 1.0)))
         return elements, away, ratio, mean, [r ** power for r in ratio], power, base
 
     def taps(self, call, x):
