@@ -37,7 +37,8 @@
 
 /* dlpack: begin */
 typedef enum {
-    kDLCPU = 1
+    kDLCPU = 1,
+    kDLCUDA = 2
 } DLDeviceType;
 
 typedef struct {
@@ -75,9 +76,10 @@ typedef enum {
     NUMBAPOOL_OK = 0,
     NUMBAPOOL_VALUE_ERROR = 1,    /* a shape, a size or a parameter is wrong, or an index out of range */
     NUMBAPOOL_TYPE_ERROR = 2,     /* a dtype that the pooling does not take, or that does not fit the other tensors */
-    NUMBAPOOL_BUFFER_ERROR = 3,   /* memory that cannot be used: not the CPU's, NULL, misaligned, overlapping, a workspace that is too small */
-    NUMBAPOOL_MEMORY_ERROR = 4,   /* malloc failed */
-    NUMBAPOOL_UNSUPPORTED = 5     /* this build of the library lacks the kernel (never so in a full build) */
+    NUMBAPOOL_BUFFER_ERROR = 3,   /* memory that cannot be used: of another device, NULL, misaligned, overlapping, a workspace that is too small */
+    NUMBAPOOL_MEMORY_ERROR = 4,   /* malloc failed, or a CUDA device's memory is full */
+    NUMBAPOOL_UNSUPPORTED = 5,    /* this build of the library lacks the kernel (on the CPU never so in a full build), or the device is too old */
+    NUMBAPOOL_CUDA_ERROR = 6      /* there is no CUDA driver, it is too old, or it cannot do something */
 } numbapool_status;
 
 /* Where the windows are. */
@@ -159,6 +161,9 @@ typedef struct {
     size_t workspace_size;         /* its bytes */
     size_t *workspace_needed;      /* if not NULL: the call checks everything, stores here how many bytes of workspace it would need, and computes
                                       nothing; default NULL */
+
+    /* CUDA */
+    void *stream;                  /* the CUstream (cudaStream_t) that a call on a CUDA device works on; default NULL, the legacy default stream */
 } numbapool_params;
 
 /* Set every field to its default.  size: sizeof(numbapool_params); a library that is newer than the header knows by it what the caller has.
