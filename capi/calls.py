@@ -163,7 +163,8 @@ class Capi:
             tensors["indices"] = np.asarray(indices, np.int64)
         dtype = grad.dtype if tensors["x"].dtype.kind in "iub" else tensors["x"].dtype
         results = {"grad_x": poisoned(tensors["x"].shape, dtype, like)}
-        results |= {f"grad_{n}": poisoned(np.shape(tensors.get(n, 0.0)), tensors[n].dtype if n in tensors else self.scalar(dtype)) for n in learns}
+        results |= {f"grad_{n}": poisoned(np.shape(tensors.get(n, 0.0)), tensors[n].dtype if n in tensors else self.scalar(dtype),
+                                          like if n == "logit" else None) for n in learns}
         self.call(f"{name}_backward", {**tensors, "grad": grad, **results}, params.p)
         return list(results.values())
 

@@ -5,9 +5,11 @@ Images are the names of kernels.  The library holds those that Python's planner 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +29,7 @@ from numbapool.loops.cuda import layout as at
 from numbapool.numeric import real_name
 
 LIBRARY = "libnumbapool.so"
+ALIKE = {"numbapool.pools.fractional_avg": "numbapool.pools.avg"}  # formulas whose kernels are another's in C
 
 
 # ---------------------------------------------------------------- what Python launches
@@ -53,7 +56,8 @@ class Recorder:
 
     def fold_kernel(self, loop, formula, backward, dtype, numbers, arrays, options, lanes, channel, wide, *, uniform=False, apart=False, cut=False,
                     long=False, strip=None):
-        f = next((f for f in cuda.formulas().values() if f.module is formula and (f.backward if backward else f.forward) == options
+        own = importlib.import_module(ALIKE.get(formula.__name__, formula.__name__))
+        f = next((f for f in cuda.formulas().values() if f.module is own and (f.backward if backward else f.forward) == options
                   and not (f.only_backward and not backward)), None)
         uniform_counts = loop in ("fold_forward", "strip_forward", "fold_terms") or (loop == "fold_gather" and f is not None and f.plain_sum)
         entry = None if f is None or apart else cuda.Entry(f.name, loop, dtype, lanes, channel, backward, wide, uniform and uniform_counts, cut, long,
@@ -243,12 +247,21 @@ def wider(e: Example) -> Example | None:
     return Example(**{**vars(e), "x": np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)})
 
 
+def like(x: np.ndarray, array: Any) -> Any:
+    """An array of x's shape in x's memory order; anything else as it is."""
+    if not isinstance(array, np.ndarray) or array.shape != x.shape:
+        return array
+    made = np.empty_like(x, array.dtype)
+    made[...] = array
+    return made
+
+
 def variants(name: str, ndim: int, dtype: str) -> list[Example]:
     """The examples of a pooling in both memory orders, and with channels and rows that vectors divide."""
     found = []
     for e in examples(name, ndim, few=True):
         e = in_dtype(e, kind_of(dtype))
-        found += [Example(**{**vars(e), "x": x}) for x in orders(e.x)[:2]]
+        found += [Example(**{**vars(e), "x": x, "args": tuple(map(partial(like, x), e.args))}) for x in orders(e.x)[:2]]
         broad = wider(e)
         if broad and not (name == "gem" and np.ndim(e.kwargs.get("p", 0))):
             found += [broad, Example(**{**vars(broad), "x": np.ascontiguousarray(broad.x)})]

@@ -937,6 +937,9 @@ void mock_forget_launches(void)
     leave(SUCCESS);
 }
 
+/* The functions that were found, the last one first. */
+struct function *mock_functions(void) { return functions; }
+
 /* The image that a function came from. */
 const char *mock_image(struct function *f, size_t *size)
 {

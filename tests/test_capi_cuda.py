@@ -8,6 +8,8 @@ from capi_cuda import ALL, Device, World, compiled, grad_of, loaded, run, there,
 
 import numbapool
 from capi import cuda
+from capi.calls import poisoned
+from numbapool.prepared import CALLS
 from numbapool.testing import TOLERANCE
 
 pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
@@ -15,14 +17,15 @@ full = pytest.mark.full
 FIRST = ("float32", "float16")  # dtypes of the launches that are compared
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """The emulated device; Python's launches of all examples have been seen."""
-    with World(tmp_path_factory.mktemp("cuda")) as world:
+@pytest.fixture(scope="module", params=[pytest.param(False, id="narrow"), pytest.param(True, id="wide", marks=full)])
+def world(request, tmp_path_factory):
+    """The emulated device, with places of 32 bits or of 64; Python's launches of all examples have been seen."""
+    with World(tmp_path_factory.mktemp("cuda"), request.param) as world:
         with world.recorder:
             world.python = {(name, ndim, dtype, i): python_launches(world, e) for dtype in FIRST for name, ndim in ALL
                             for i, e in enumerate(variants(name, ndim, dtype))}
-        world.library = world.build([e for e in cuda.entries() if e.dtype == "float32"])
+        CALLS.young, CALLS.old, CALLS.size = {}, {}, 0  # and the tables of these calls go
+        world.library = world.build([e for e in cuda.entries() if e.dtype in ("float32", "float64", "uint8")])
         yield world
 
 
@@ -74,7 +77,78 @@ def test_launches_are_those_of_python(world, capi, name, ndim, dtype):
         found = world.launched(lambda: capi.backward(e.function, grad, e.x, *e.args, learns=learns, like=e.x, **e.kwargs))
         compared += same_launches(world, found, backward, f"{e.label} backward")
         if by_index is not None:
-            index = np.zeros(shape, np.int64)
+            index = poisoned(shape, np.int64, order=np.argsort([-abs(s) for s in e.x.strides], kind="stable"))
             found = world.launched(lambda: capi.backward(e.function, grad, e.x, *e.args, indices=index, like=e.x, **e.kwargs))
             same_launches(world, found, by_index, f"{e.label} backward by indices")
     assert compared
+
+
+# ---------------------------------------------------------------- numbers
+
+def close(got, expected, label):
+    """Within float32's rounding."""
+    assert got.dtype == expected.dtype and got.shape == expected.shape, label
+    rtol, atol = TOLERANCE["float32"]
+    scale = max(1.0, np.abs(expected).max(initial=0))
+    np.testing.assert_allclose(got, expected, rtol, atol * scale, err_msg=label)
+
+
+@pytest.mark.parametrize("name", [n if n == "max" else pytest.param(n, marks=full) for n, ndim in ALL if ndim == 2])
+def test_numbers(world, capi, name, request):
+    """The emulator runs what C launches, on C's addresses and tables: results are those of the CPU."""
+    world.executed()
+    whole = "full" in request.config.option.markexpr.replace("not full", "")
+    for e in variants(name, 2, "float32")[:3 if whole else 1]:
+        expected = run(e, e.x)
+        got = capi.forward(e.function, e.x, *e.args, indexed=e.indexed, **e.kwargs)
+        close(got[0], expected[0], e.label)
+        if e.indexed:
+            np.testing.assert_array_equal(got[1], expected[1], e.label)
+        grad = grad_of(e, expected[0].shape)
+        wanted = e.backward(grad, e.x, *e.args, **e.kwargs)
+        wanted = list(wanted) if isinstance(wanted, tuple) else [wanted]
+        learns = [] if name == "sort" else ["logit"] if name == "lip" else list(e.learns)
+        got = capi.backward(e.function, grad, e.x, *e.args, learns=learns, like=e.x, **e.kwargs)
+        for g, w in zip(got, wanted[:len(got)], strict=True):
+            close(g.astype(np.float32), np.asarray(w, np.float32), e.label)
+        if e.indexed:
+            close(capi.backward(e.function, grad, e.x, *e.args, indices=expected[1], like=e.x, **e.kwargs)[0], wanted[0], e.label)
+
+
+@pytest.mark.parametrize("function", ["global_avg_pool2d", *(pytest.param(f"global_{n}_pool2d", marks=full) for n in ("max", "soft"))])
+def test_large_windows_are_cut(world, capi, function):
+    world.executed()
+    x = np.random.default_rng(0).standard_normal((2, 3, 41, 37)).astype(np.float32)
+    y = getattr(numbapool, function)(x)
+    grad = np.ones_like(y)
+    launched = world.gpu.mock.launches()
+    close(capi.forward(function, x)[0], y, function)
+    close(capi.backward(function, grad, x, like=x)[0], getattr(numbapool, f"{function}_backward")(grad, x), function)
+    names = [launch.name for launch in world.gpu.mock.launches()[len(launched):]]
+    assert world.wide or any("_parts_" in n for n in names)
+
+
+@full
+def test_integers(world, capi):
+    world.executed()
+    x = np.random.default_rng(0).integers(0, 255, (2, 3, 6, 7)).astype(np.uint8)
+    expected = numbapool.max_pool2d(x, 2, return_indices=True)
+    for got, wanted in zip(capi.forward("max_pool2d", x, 2, indexed=True), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    grad = np.ones(expected[0].shape, np.float32)
+    np.testing.assert_array_equal(capi.backward("max_pool2d", grad, x, 2)[0], numbapool.max_pool2d_backward(grad, x, 2))
+
+
+def test_power_of_each_channel(world, capi, request):
+    """The parameter is a tensor on the device, and so is its gradient: summed there, in both memory orders."""
+    world.executed()
+    rng = np.random.default_rng(0)
+    whole = "full" in request.config.option.markexpr.replace("not full", "")
+    for shape, order in (((2, 3, 6, 7), (0, 1, 2, 3)), ((2, 6, 7, 3), (0, 3, 1, 2)))[:2 if whole else 1]:
+        x, p = rng.random(shape).astype(np.float32).transpose(order), np.array([2.0, 3.0, 4.5], np.float32)
+        y = numbapool.gem_pool2d(x, 2, p=p)
+        close(capi.forward("gem_pool2d", x, 2, p=p)[0], y, "gem")
+        grad = rng.standard_normal(y.shape).astype(np.float32)
+        for got, wanted in zip(capi.backward("gem_pool2d", grad, x, 2, p=p, learns=["p"], like=x),
+                               numbapool.gem_pool2d_backward(grad, x, 2, p=p), strict=True):
+            close(got, np.asarray(wanted, np.float32), "gem backward")

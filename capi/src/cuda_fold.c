@@ -21,8 +21,13 @@ typedef struct {
 
 static bool has_kernels(int formula, dtype t, bool backward)
 {
-    kernel_key key = {.formula = formula, .loop = backward ? CU_FOLD_GATHER : CU_FOLD_FORWARD, .backward = backward, .dtype = (int)t, .lanes = 1};
-    return cuda_find(&key) || (key.wide = 1, cuda_find(&key)) || (key.rows = 1, cuda_find(&key));
+    for (int i = 0; i < 8; i++) {
+        kernel_key key = {.formula = formula, .loop = backward ? CU_FOLD_GATHER : CU_FOLD_FORWARD, .backward = backward, .dtype = (int)t, .lanes = 1,
+                          .uniform = i & 1, .wide = i >> 1 & 1, .rows = i >> 2 & 1};
+        if (cuda_find(&key))
+            return true;
+    }
+    return false;
 }
 
 bool cuda_has_formula(const call *k, int formula) { return has_kernels(formula, k->dtype, k->r->backward); }
