@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path

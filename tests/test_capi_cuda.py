@@ -4,7 +4,7 @@ from __future__ import annotations
 import mock_cuda
 import numpy as np
 import pytest
-from capi_cuda import ALL, Device, World, compiled, grad_of, loaded, run, there, variants
+from capi_cuda import ALL, Device, World, grad_of, loaded, run, there, variants
 
 import numbapool
 from capi import cuda

@@ -595,6 +595,15 @@ void in_context(context *c, const request *r, bool dry)
     run_family(&k);
 }
 
+/* Run what a CUDA call has gathered; a caller's older struct has no stream. */
+static void run_gathered(context *c, const numbapool_params *params, bool dry)
+{
+    numbapool_params whole;
+    set_defaults(&whole);
+    memcpy(&whole, params, params->size);
+    cuda_run(c, &whole, dry);
+}
+
 enum { SMALL_CALL = 12 << 10 }; /* bytes that small calls find on the stack */
 
 /* In a function of its own: what a setjmp's function changes in its own variables would be lost.  A caller's workspace is tried before anything is
@@ -611,7 +620,7 @@ static void guarded(context *c, const request *r, bool dry)
     }
     in_context(c, r, dry);
     if (c->device >= 0)
-        cuda_run(c, r->params, dry);
+        run_gathered(c, r->params, dry);
 }
 
 /* Where x, which an unpooling's backward pass has not, says that the call is done; what it reads elsewhere. */

@@ -156,9 +156,9 @@ static bool decode(reader *r, model *m, unsigned char *to, size_t size)
             length = 1;
             state = state < 7 ? 9 : 11;
         }
-        if (reps[0] >= done || length > size - done)
+        if (reps[0] >= done)
             return false;
-        for (; length; length--, done++)
+        for (; length && done < size; length--, done++) /* no further than what was asked for, which may be the stream's beginning */
             to[done] = to[done - reps[0] - 1];
     }
     return !r->over;
