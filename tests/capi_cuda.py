@@ -68,8 +68,10 @@ class Recorder:
         given = dict(values=values, indexed=indexed, long_index=long_index)
         chosen = {} if loop == "select_parts" else {**given, "long_index": long_index and indexed}
         name = {"s3": "max", "fractional_max": "max"}.get(formula.__name__.rpartition(".")[2], formula.__name__.rpartition(".")[2])
-        entry = cuda.Entry(name, loop, dtype, lanes, channel, False, wide, per_plane=per_plane, cut=cut, **chosen, **(strip._asdict() if strip else {}))
-        return self.noted(self.before["select_kernel"](loop, formula, dtype, lanes, channel, wide, **given, per_plane=per_plane, cut=cut, strip=strip), entry)
+        entry = cuda.Entry(name, loop, dtype, lanes, channel, False, wide, per_plane=per_plane, cut=cut, **chosen,
+                           **(strip._asdict() if strip else {}))
+        return self.noted(self.before["select_kernel"](loop, formula, dtype, lanes, channel, wide, **given, per_plane=per_plane, cut=cut,
+                                                       strip=strip), entry)
 
     def index_kernel(self, loop, dtype, lanes, channel, wide, *, long_index, adding=True):
         entry = cuda.Entry("index", loop, dtype, lanes, channel, False, wide, long_index=long_index, adding=adding and loop == "index_scatter")
@@ -144,10 +146,10 @@ class World:
         """From now on they do."""
         self.gpu.mock.hook(self.gpu.launched)
 
-    def launched(self, function: Any) -> list[tuple]:
+    def launched(self, function: Any, *args: Any, **kwargs: Any) -> list[tuple]:
         """What a call launches."""
         self.launches.clear()
-        function()
+        function(*args, **kwargs)
         return list(self.launches)
 
     def entries(self) -> list[cuda.Entry]:

@@ -14,15 +14,20 @@ from numbapool.testing import TOLERANCE
 
 pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
 full = pytest.mark.full
-FIRST = ("float32", "float16")  # dtypes of the launches that are compared
+
+
+def whole(request) -> bool:
+    """Whether this is the full suite."""
+    return "full" in request.config.option.markexpr.replace("not full", "")
 
 
 @pytest.fixture(scope="module", params=[pytest.param(False, id="narrow"), pytest.param(True, id="wide", marks=full)])
 def world(request, tmp_path_factory):
     """The emulated device, with places of 32 bits or of 64; Python's launches of all examples have been seen."""
+    dtypes = ("float32", "float16", "float64") if whole(request) else ("float32",)
     with World(tmp_path_factory.mktemp("cuda"), request.param) as world:
         with world.recorder:
-            world.python = {(name, ndim, dtype, i): python_launches(world, e) for dtype in FIRST for name, ndim in ALL
+            world.python = {(name, ndim, dtype, i): python_launches(world, e) for dtype in dtypes for name, ndim in ALL
                             for i, e in enumerate(variants(name, ndim, dtype))}
         CALLS.young, CALLS.old, CALLS.size = {}, {}, 0  # and the tables of these calls go
         world.library = world.build([e for e in cuda.entries() if e.dtype in ("float32", "float64", "uint8")])
@@ -38,12 +43,11 @@ def capi(world, tmp_path_factory):
 def python_launches(world, e):
     """Of the forward pass, of the backward pass, of the backward pass by indices; the result's shape."""
     device, found = there(world.gpu, e), []
-    found.append(world.launched(lambda: found.append(run(device, device.x))))
-    results, forward = found
-    grad = world.gpu.array(grad_of(e, results[0].shape))
-    backward = world.launched(lambda: device.backward(grad, device.x, *device.args, **e.kwargs))
-    by_index = world.launched(lambda: device.backward(grad, device.x, *device.args, **e.kwargs, indices=results[1])) if e.indexed else None
-    return results[0].shape, forward, backward, by_index
+    forward = world.launched(lambda: found.extend(run(device, device.x)))
+    grad = world.gpu.array(grad_of(e, found[0].shape))
+    backward = world.launched(device.backward, grad, device.x, *device.args, **e.kwargs)
+    by_index = world.launched(device.backward, grad, device.x, *device.args, **e.kwargs, indices=found[1]) if e.indexed else None
+    return found[0].shape, forward, backward, by_index
 
 
 def same_launches(world, found, expected, label):
@@ -61,7 +65,7 @@ def same_launches(world, found, expected, label):
     return True
 
 
-@pytest.mark.parametrize("dtype", FIRST)
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(d, marks=full) for d in ("float16", "float64"))])
 @pytest.mark.parametrize(("name", "ndim"), ALL)
 def test_launches_are_those_of_python(world, capi, name, ndim, dtype):
     if name == "swap":
@@ -71,14 +75,14 @@ def test_launches_are_those_of_python(world, capi, name, ndim, dtype):
     for i, e in enumerate(variants(name, ndim, dtype)):
         shape, forward, backward, by_index = world.python[name, ndim, dtype, i]
         grad = grad_of(e, shape)
-        found = world.launched(lambda: capi.forward(e.function, e.x, *e.args, indexed=e.indexed, **e.kwargs))
+        found = world.launched(capi.forward, e.function, e.x, *e.args, indexed=e.indexed, **e.kwargs)
         compared += same_launches(world, found, forward, f"{e.label} forward")
         learns = ["logit"] if name == "lip" else []
-        found = world.launched(lambda: capi.backward(e.function, grad, e.x, *e.args, learns=learns, like=e.x, **e.kwargs))
+        found = world.launched(capi.backward, e.function, grad, e.x, *e.args, learns=learns, like=e.x, **e.kwargs)
         compared += same_launches(world, found, backward, f"{e.label} backward")
         if by_index is not None:
             index = poisoned(shape, np.int64, order=np.argsort([-abs(s) for s in e.x.strides], kind="stable"))
-            found = world.launched(lambda: capi.backward(e.function, grad, e.x, *e.args, indices=index, like=e.x, **e.kwargs))
+            found = world.launched(capi.backward, e.function, grad, e.x, *e.args, indices=index, like=e.x, **e.kwargs)
             same_launches(world, found, by_index, f"{e.label} backward by indices")
     assert compared
 
@@ -97,8 +101,7 @@ def close(got, expected, label):
 def test_numbers(world, capi, name, request):
     """The emulator runs what C launches, on C's addresses and tables: results are those of the CPU."""
     world.executed()
-    whole = "full" in request.config.option.markexpr.replace("not full", "")
-    for e in variants(name, 2, "float32")[:3 if whole else 1]:
+    for e in variants(name, 2, "float32")[:3 if whole(request) else 1]:
         expected = run(e, e.x)
         got = capi.forward(e.function, e.x, *e.args, indexed=e.indexed, **e.kwargs)
         close(got[0], expected[0], e.label)
@@ -143,8 +146,7 @@ def test_power_of_each_channel(world, capi, request):
     """The parameter is a tensor on the device, and so is its gradient: summed there, in both memory orders."""
     world.executed()
     rng = np.random.default_rng(0)
-    whole = "full" in request.config.option.markexpr.replace("not full", "")
-    for shape, order in (((2, 3, 6, 7), (0, 1, 2, 3)), ((2, 6, 7, 3), (0, 3, 1, 2)))[:2 if whole else 1]:
+    for shape, order in (((2, 3, 6, 7), (0, 1, 2, 3)), ((2, 6, 7, 3), (0, 3, 1, 2)))[:2 if whole(request) else 1]:
         x, p = rng.random(shape).astype(np.float32).transpose(order), np.array([2.0, 3.0, 4.5], np.float32)
         y = numbapool.gem_pool2d(x, 2, p=p)
         close(capi.forward("gem_pool2d", x, 2, p=p)[0], y, "gem")

@@ -105,7 +105,8 @@ def test_a_library_without_cuda_kernels(mock, tmp_path):
         pytest.skip("the C library is not built: make capi")
     if cuda_built(built):
         pytest.skip("the C library is built with CUDA kernels")
-    with pytest.raises(NotImplementedError, match=r"x is on a CUDA device, but this library was built without CUDA kernels \(python -m capi.build --cuda\)"):
+    message = r"x is on a CUDA device, but this library was built without CUDA kernels \(python -m capi.build --cuda\)"
+    with pytest.raises(NotImplementedError, match=message):
         soft(Device(loaded(built, tmp_path / "a.so"), Memory(mock)))
 
 
@@ -155,7 +156,8 @@ def test_the_second_device_and_the_context_that_was_current(capi, mock):
     assert [launch.device for launch in mock.launches()] == [1, 0] and (mock.retained(1), mock.depth()) == (1, 1)
 
 
-@pytest.mark.parametrize(("capability", "image"), [((7, 5), 75), ((8, 0), 80), ((8, 9), 80), ((9, 0), 90), ((10, 3), 100), ((11, 0), 0), ((12, 1), 120)])
+@pytest.mark.parametrize(("capability", "image"), [((7, 5), 75), ((8, 0), 80), ((8, 9), 80), ((9, 0), 90), ((10, 3), 100), ((11, 0), 0),
+                                                   ((12, 1), 120)])
 def test_the_image_for_a_device(capi, mock, capability, image):
     mock.properties(0, capability)
     found = {}
@@ -189,8 +191,8 @@ def test_where_a_cubin_is_refused_the_driver_compiles_ptx(capi, mock):
 def test_where_no_image_is_taken_the_message_names_driver_and_device(capi, mock):
     mock.properties(0, (11, 0))
     mock.fail("cuModuleLoadData", 222)
-    with pytest.raises(RuntimeError, match=r"cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION \(222\): .*; the driver supports CUDA 13.0, device 0 "
-                                           r"\(Mock GPU 0\) has compute capability 11.0"):
+    with pytest.raises(RuntimeError, match=r"cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION \(222\): .*; the driver supports CUDA 13.0, "
+                                           r"device 0 \(Mock GPU 0\) has compute capability 11.0"):
         soft(capi)
     soft(capi)
 
@@ -198,8 +200,9 @@ def test_where_no_image_is_taken_the_message_names_driver_and_device(capi, mock)
 # ---------------------------------------------------------------- memory
 
 def test_memory_is_given_back_whatever_fails(capi, mock):
-    for function, code in (("cuMemAllocAsync", 2), ("cuMemAlloc_v2", 2), ("cuStreamCreate", 2), ("cuMemcpyHtoDAsync_v2", 700), ("cuStreamSynchronize", 700),
-                           ("cuLaunchKernel", 701), ("cuModuleGetFunction", 500), ("cuModuleLoadData", 2), ("cuStreamIsCapturing", 400)):
+    for function, code in (("cuMemAllocAsync", 2), ("cuMemAlloc_v2", 2), ("cuStreamCreate", 2), ("cuMemcpyHtoDAsync_v2", 700),
+                           ("cuStreamSynchronize", 700), ("cuLaunchKernel", 701), ("cuModuleGetFunction", 500), ("cuModuleLoadData", 2),
+                           ("cuStreamIsCapturing", 400)):
         for after in (0, 1):
             mock.fail(function, code, after)
             with contextlib.suppress(MemoryError, RuntimeError):
