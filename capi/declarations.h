@@ -10,7 +10,7 @@
  *     if (numbapool_soft_pool(&x, &y, &params) != NUMBAPOOL_OK)
  *         fprintf(stderr, "%s\n", numbapool_error_message());
  *
- * TENSORS are DLPack's DLTensor in CPU memory (kDLCPU): (N, C, spatial...) or (C, spatial...), with channels_last (N, spatial..., C) or
+ * TENSORS are DLPack's DLTensor in CPU memory (kDLCPU) or on a CUDA device (kDLCUDA; see CUDA below), all of a call in one place: (N, C, spatial...) or (C, spatial...), with channels_last (N, spatial..., C) or
  * (spatial..., C); rank is the number of spatial axes.  Strides count elements and are free, negative and zero ones included; NULL strides mean
  * row-major order.  byte_offset is honoured; data must be aligned to its elements.  The library borrows every tensor for the time of the call,
  * and owns nothing that the caller passes.
@@ -33,6 +33,16 @@
  * runs kernels needs 1 MB of stack.
  *
  * MEMORY: a call works in params.workspace; without one, it takes what it needs with malloc and frees it before it returns (small calls need none).
+ *
+ * CUDA: tensors on a device are pooled there, where the library was built for it (capi.build --cuda); else the call returns NUMBAPOOL_UNSUPPORTED.
+ * The driver, libcuda.so.1 or what the environment variable NUMBAPOOL_LIBCUDA names, is loaded at the first such call; CUDA 11.2 is needed, and
+ * compute capability 7.5.  Work happens in the device's primary context, on params.stream, and is not waited for: a status says that it was
+ * queued.  params.workspace is then memory of the device, which may be used again by what follows on the stream; without one, the call allocates
+ * what it needs with cuMemAllocAsync and frees it with cuMemFreeAsync.  Small tables of windows are sent to the device by the first call of their
+ * kind, and stay there until the process ends; later ones can be captured into a CUDA graph, but not those that draw windows or take weights.
+ * Of tensors nobody reads the values: p and samples (but fractional_max's) are tensors on the device in the dtype that x is computed in (float64 for
+ * float64, else float32), and are not checked, nor are indices: those out of range are left out.  weight, and fractional_max's samples, are in CPU
+ * memory.  grad_p has the dtype that x is computed in; grad_weight is not computed.  A child after fork cannot use a driver that its parent has used.
  */
 
 /* dlpack: begin */

@@ -4,7 +4,7 @@ from __future__ import annotations
 import mock_cuda
 import numpy as np
 import pytest
-from capi_cuda import ALL, Device, World, grad_of, loaded, run, there, variants
+from capi_cuda import ALL, Device, World, compiled, grad_of, loaded, run, there, variants
 
 import numbapool
 from capi import cuda
@@ -154,3 +154,24 @@ def test_power_of_each_channel(world, capi, request):
         for got, wanted in zip(capi.backward("gem_pool2d", grad, x, 2, p=p, learns=["p"], like=x),
                                numbapool.gem_pool2d_backward(grad, x, 2, p=p), strict=True):
             close(got, np.asarray(wanted, np.float32), "gem backward")
+
+
+@full
+@pytest.mark.parametrize("name", ["avg", "max"])
+def test_general_kernels_take_every_call(world, tmp_path, name):
+    """A library of the few: channels side by side, vectors, one divisor and large windows are done by the kernels that there are."""
+    entries = [e for e in cuda.few() if not e.uniform and e.lanes == 1]
+    for e in entries:
+        world.gpu.kernels.setdefault(e.made().name, e.made())
+    capi = Device(loaded(compiled(entries, tmp_path / "few"), tmp_path / "libnumbapool.so"), world.gpu)
+    world.executed()
+    for e in variants(name, 2, "float32"):
+        y = run(e, e.x)[0]
+        close(capi.forward(e.function, e.x, *e.args, **e.kwargs)[0], y, e.label)
+        grad = grad_of(e, y.shape)
+        wanted = e.backward(grad, e.x, *e.args, **e.kwargs)
+        close(capi.backward(e.function, grad, e.x, *e.args, like=e.x, **e.kwargs)[0], wanted, e.label)
+    x = np.random.default_rng(0).standard_normal((1, 2, 41, 37)).astype(np.float32)
+    close(capi.forward(f"global_{name}_pool2d", x)[0], getattr(numbapool, f"global_{name}_pool2d")(x), name)
+    with pytest.raises(NotImplementedError, match="this build of the library has no CUDA kernel for it"):
+        capi.forward("soft_pool2d", x, 2)

@@ -121,7 +121,7 @@ def test_a_device_that_is_not_there(capi):
     with pytest.raises(BufferError, match="numbapool_soft_pool: the tensors are on CUDA device 2, but there are 2"):
         soft(capi)
     capi.device = -1
-    with pytest.raises(BufferError, match="there is no CUDA device"):
+    with pytest.raises(BufferError, match="there is no CUDA device of such a device_id"):
         soft(capi)
 
 

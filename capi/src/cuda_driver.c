@@ -214,7 +214,7 @@ static bool open_device(trouble *t, int index)
 static bool have_device(trouble *t, int index)
 {
     if (index < 0 || index >= MOST_DEVICES)
-        return wrong(t, NUMBAPOOL_BUFFER_ERROR, "there is no CUDA device %d", index);
+        return wrong(t, NUMBAPOOL_BUFFER_ERROR, "there is no CUDA device of such a device_id");
     if (atomic_load(&devices[index].context))
         return true;
     pthread_mutex_lock(&lock);

@@ -178,6 +178,8 @@ cuda_head cuda_head_of(call *k, bool channel)
 {
     cuda_head h = {.k = k, .channel = channel, .share = 1, .taps = 1, .across = 1, .along = 1};
     for (int i = 0; i < 3; i++) {
+        if (k->x.dims[2 + i] > INT32_MAX || k->out_dims[2 + i] > INT32_MAX) /* tables hold 32 bits */
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "x must have spatial sizes below 2^31 on a CUDA device");
         if (__builtin_mul_overflow(h.share, share_of(&k->axes[i]), &h.share))
             h.share = 0;
         h.taps = times(h.taps, longest(&k->axes[i]));
