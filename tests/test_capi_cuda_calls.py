@@ -136,13 +136,13 @@ def test_tensors_in_two_places_are_refused(capi):
     name, tensors, params = capi.bound("soft_pool2d", X, (2,), {})
     y = np.zeros((1, 4, 2, 3), np.float32)
     made = {n: capi.tensor(a) for n, a in {"x": X, "y": y}.items()}
-    for device, message in (((1, 0), "y must be in CUDA device 0 as all tensors of the call, got the CPU's memory"), ((2, 1), "got CUDA device 1"),
+    for device, message in (((1, 0), "y must be on CUDA device 0, as x is, but is in the CPU's memory"), ((2, 1), "but is on CUDA device 1"),
                             ((3, 0), "device type 3")):
         made["y"].t.device.device_type, made["y"].t.device.device_id = device
         with pytest.raises(BufferError, match=message):
             capi.check(capi.lib.numbapool_soft_pool(made["x"].t, made["y"].t, params.p))
     made["x"].t.device.device_type, made["y"].t.device.device_type = 1, 2
-    with pytest.raises(BufferError, match="y must be in the CPU's memory, got CUDA device"):
+    with pytest.raises(BufferError, match="y must be in the CPU's memory, as x is, but is on CUDA device"):
         capi.check(capi.lib.numbapool_soft_pool(made["x"].t, made["y"].t, params.p))
 
 
@@ -388,8 +388,17 @@ def test_images_are_unpacked(unpack):
             unpack(bytes(damaged), size, out, len(data))
 
 
-def test_a_real_image(tmp_path):
+def test_a_real_image(tmp_path, unpack):
+    """The few kernels are compiled, and unpacked in C: cubins of two architectures and PTX, with the kernels' names."""
     pytest.importorskip("numbapool.cuda.intrinsics", reason="numba-cuda is not installed", exc_type=ImportError)
     files = cuda_images.compile_modules(cuda.modules(cuda.few()), tmp_path, 1, cuda.FEW_ARCHITECTURES)
-    sizes = np.frombuffer(next(iter(files.values())).read_bytes()[:64], np.uint64)
-    assert (sizes[[2, 4, 5, 7]] > 1000).all() and not sizes[[0, 1, 3]].any()
+    for name, entries in cuda.modules(cuda.few()).items():
+        packed = files[name].read_bytes()
+        sizes = np.frombuffer(packed[:64], np.uint64).astype(int)
+        assert (sizes[[2, 4, 5, 7]] > 1000).all() and not sizes[[0, 1, 3]].any()
+        out = ctypes.create_string_buffer(int(sizes[:6].sum()))
+        assert unpack(packed[64:], int(sizes[7]), out, len(out))
+        hopper, blackwell, ptx = np.split(np.frombuffer(out.raw, np.uint8), np.cumsum(sizes[[2, 4]]))
+        for image, magic in ((hopper, b"\x7fELF"), (blackwell, b"\x7fELF"), (ptx, b".version")):
+            text = image.tobytes()
+            assert text.startswith(magic) and all(e.made().name.encode() in text for e in entries)

@@ -111,19 +111,20 @@ static void check_sizes(context *c, const DLTensor *t, const char *name)
         fail(c, NUMBAPOOL_VALUE_ERROR, "%s must have strides that stay below 2^48 elements", name);
 }
 
-void on_device(context *c, const DLTensor *x)
+void on_device(context *c, const DLTensor *x, const char *name)
 {
+    c->first = name;
     if (x && x->device.device_type == kDLCUDA)
         c->device = x->device.device_id < 0 ? INT32_MAX : x->device.device_id;
 }
 
-/* "CUDA device 0", for messages. */
+/* "on CUDA device 0", for messages. */
 static const char *place_text(char *text, size_t room, int device)
 {
     if (device < 0)
-        snprintf(text, room, "the CPU's memory");
+        snprintf(text, room, "in the CPU's memory");
     else
-        snprintf(text, room, "CUDA device %d", device);
+        snprintf(text, room, "on CUDA device %d", device);
     return text;
 }
 
@@ -137,8 +138,8 @@ static void check_place(context *c, const DLTensor *t, const char *name)
     bool host = c->device >= 0 && (t == c->host[0] || t == c->host[1]);
     int there = type == kDLCPU ? -1 : t->device.device_id < 0 ? INT32_MAX : t->device.device_id;
     if (there != (host ? -1 : c->device))
-        fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be in %s%s, got %s", name, place_text(wanted, sizeof wanted, host ? -1 : c->device),
-             host ? ", where it is read" : c->device >= 0 ? " as all tensors of the call" : "", place_text(found, sizeof found, there));
+        fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be %s, as %s is, but is %s", name, place_text(wanted, sizeof wanted, host ? -1 : c->device),
+             host ? "all that the CPU reads" : c->first, place_text(found, sizeof found, there));
 }
 
 /* All that can be said of a tensor by itself; returns its dtype. */
@@ -626,7 +627,7 @@ static void guarded(context *c, const request *r, bool dry)
 /* Where x, which an unpooling's backward pass has not, says that the call is done; what it reads elsewhere. */
 static void place_call(context *c, const request *r)
 {
-    on_device(c, r->x ? r->x : r->indices_in);
+    on_device(c, r->x ? r->x : r->indices_in, r->x ? "x" : "indices");
     c->host[0] = r->weight;
     c->host[1] = pooling_infos[r->pooling].windows == FIXED_OR_FRACTIONAL ? r->samples : NULL; /* of windows, which are made on the CPU */
 }

@@ -493,7 +493,7 @@ static int draw(const char *where, const drawing *d)
 {
     context c;
     begin(&c, where, NULL, 0, false);
-    on_device(&c, d->x);
+    on_device(&c, d->x, "x");
     guarded(&c, d);
     end(&c);
     return c.status;

@@ -118,7 +118,7 @@ typedef struct {
 } addresses;
 
 /* call.c */
-void on_device(context *c, const DLTensor *x); /* x tells where all tensors of the call are */
+void on_device(context *c, const DLTensor *x, const char *name); /* x tells where all tensors of the call are */
 void in_context(context *c, const request *r, bool dry);
 void prepare(call *k, context *c, const request *r, bool dry); /* checks x and params, makes the windows */
 int item_bytes(dtype t);
