@@ -10,8 +10,8 @@
  *     if (numbapool_soft_pool(&x, &y, &params) != NUMBAPOOL_OK)
  *         fprintf(stderr, "%s\n", numbapool_error_message());
  *
- * TENSORS are DLPack's DLTensor in CPU memory (kDLCPU) or on a CUDA device (kDLCUDA; see CUDA below), all of a call in one place: (N, C, spatial...) or (C, spatial...), with channels_last (N, spatial..., C) or
- * (spatial..., C); rank is the number of spatial axes.  Strides count elements and are free, negative and zero ones included; NULL strides mean
+ * TENSORS are DLPack's DLTensor in CPU memory (kDLCPU) or on a CUDA device (kDLCUDA; see CUDA below), all of a call in one place: (N, C, spatial...)
+ * or (C, spatial...), with channels_last (N, spatial..., C) or (spatial..., C); rank is the number of spatial axes.  Strides count elements and are free, negative and zero ones included; NULL strides mean
  * row-major order.  byte_offset is honoured; data must be aligned to its elements.  The library borrows every tensor for the time of the call,
  * and owns nothing that the caller passes.
  *

@@ -397,7 +397,8 @@ static bool have_tables(trouble *t, device *d, const struct program *p, void *st
     else if (!capturing(t, stream, &captured))
         is = false;
     else if (captured)
-        is = wrong(t, NUMBAPOOL_CUDA_ERROR, "a table cannot be made while the stream is captured into a graph; make the same call before the capture");
+        is = wrong(t, NUMBAPOOL_CUDA_ERROR,
+                   "a table cannot be made while the stream is captured into a graph; make the same call before the capture");
     else
         is = make_table(t, d, p->tables, p->table_bytes, hash, address);
     pthread_mutex_unlock(&lock);

@@ -113,7 +113,8 @@ static void draw(choice *ch)
         slots |= BIT(CU_PARAM);
     }
     kernel_key key = {.formula = k->pooling->chooses, .loop = CU_DRAW_FORWARD, .dtype = (int)k->dtype, .lanes = 1, .channel = k->lanes,
-                      .wide = ch->wide, .values = ch->values, .indexed = ch->indexed, .long_index = ch->indexed && ch->long_index, .sampled = t != NULL};
+                      .wide = ch->wide, .values = ch->values, .indexed = ch->indexed, .long_index = ch->indexed && ch->long_index,
+                      .sampled = t != NULL};
     const cuda_row *row = cuda_pick(k, &key, ch->long_index);
     cuda_task *made = cuda_add(&ch->head, &key, row, &ch->o, &(cuda_launch){.slots = slots});
     if (!t)
