@@ -21,7 +21,7 @@ from pathlib import Path
 from numbapool.numeric import DTYPES, INTEGERS
 from numbapool.stamp import digest_of
 
-from . import ahead, functions, header, kernels, layout, package, tables
+from . import ahead, cuda, cuda_images, functions, header, kernels, layout, package, tables
 
 HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
@@ -120,17 +120,19 @@ def write(file: Path, text: str) -> None:
         file.write_text(text)
 
 
-def write_sources(entries: Sequence[kernels.Entry], processors: Sequence[str], there: set[str], prefix: Path) -> None:
+def write_sources(entries: Sequence[kernels.Entry], processors: Sequence[str], there: set[str], prefix: Path,
+                  on_cuda: Sequence[cuda.Entry] = (), images: dict[str, Path] | None = None) -> None:
     """The generated sources."""
     write(prefix / "include" / "numbapool.h", header.text())
     for name, text in {"layout.h": layout.header(), "kernels.h": tables.header(processors), "functions.c": functions.source(),
-                       "kernels.c": tables.source(entries, processors, there)}.items():
+                       "kernels.c": tables.source(entries, processors, there), "cuda_kernels.h": cuda.header(),
+                       "cuda_kernels.c": cuda.source(on_cuda, images or {})}.items():
         write(prefix / "src" / name, text)
 
 
 def c_sources(prefix: Path) -> list[Path]:
     """Every C file of the library."""
-    return [*sorted((HERE / "src").glob("*.c")), prefix / "src" / "functions.c", prefix / "src" / "kernels.c"]
+    return [*sorted((HERE / "src").glob("*.c")), *(prefix / "src" / f"{name}.c" for name in ("functions", "kernels", "cuda_kernels"))]
 
 
 def c_flags(prefix: Path) -> list[str]:
@@ -153,7 +155,7 @@ def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
     lib.mkdir(parents=True, exist_ok=True)
     shared = lib / f"libnumbapool.so.{package.ABI}"
     run(*cc(), "-shared", "-pthread", f"-Wl,-soname,{shared.name}", "-Wl,--no-undefined", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-o", shared,
-        *objects, *merged, "-lm")
+        *objects, *merged, "-lm", "-ldl")
     plain = lib / "libnumbapool.so"
     plain.unlink(missing_ok=True)
     plain.symlink_to(shared.name)
@@ -168,14 +170,15 @@ def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
 # ---------------------------------------------------------------- all
 
 def build(prefix: Path = DEFAULT, chosen: Sequence[kernels.Entry] | None = None, processors: Sequence[str] = PROCESSORS,
-          jobs: int = os.cpu_count() or 1) -> Path:
-    """Build a library of some kernels, or of all, into `prefix`; returns that."""
+          jobs: int = os.cpu_count() or 1, on_cuda: Sequence[cuda.Entry] = (), architectures: Sequence[int] = cuda_images.ARCHITECTURES) -> Path:
+    """Build a library of some kernels, or of all, into `prefix`; returns that.  on_cuda : kernels for CUDA devices of some architectures."""
     ahead.check_version()
     begun, folder = time.perf_counter(), prefix / "objects"
     common = prefix.parent / "objects"  # shared by libraries of other kernels
     entries = kernels.entries() if chosen is None else chosen
     made = compile_kernels(entries, processors, common, jobs)
-    write_sources(entries, processors, set(made), prefix)
+    images = cuda_images.compile_modules(cuda.modules(on_cuda), common, jobs, architectures) if on_cuda else {}
+    write_sources(entries, processors, set(made), prefix, on_cuda, images)
     folder.mkdir(parents=True, exist_ok=True)
     link(compile_c(prefix, folder), merge_kernels(made, processors, folder), prefix)
     package.write(prefix)
@@ -207,6 +210,7 @@ def main() -> None:
     parser.add_argument("--prefix", type=Path, help="where to install headers and libraries afterwards, as /usr/local")
     parser.add_argument("--only", default="", metavar="PATTERN", help="kernels whose names match, instead of all")
     parser.add_argument("--few", action="store_true", help="the kernels that tests need, instead of all")
+    parser.add_argument("--cuda", action="store_true", help="with kernels for CUDA devices (needs the extra cuda13)")
     parser.add_argument("--native", action="store_true", help="for this machine's kind of processor alone")
     parser.add_argument("--processor", action="store_true", help="only tell this machine's kind of processor")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile")
@@ -215,7 +219,9 @@ def main() -> None:
         print(this_processor())
         return
     chosen = [e for e in (kernels.few() if arguments.few else kernels.entries()) if re.search(arguments.only, e.name)]
-    build(arguments.out.absolute(), chosen, (this_processor(),) if arguments.native else PROCESSORS, arguments.jobs)
+    on_cuda = [e for e in (cuda.few() if arguments.few else cuda.entries()) if re.search(arguments.only, e.name)] if arguments.cuda else []
+    build(arguments.out.absolute(), chosen, (this_processor(),) if arguments.native else PROCESSORS, arguments.jobs, on_cuda,
+          cuda.FEW_ARCHITECTURES if arguments.few else cuda_images.ARCHITECTURES)
     if arguments.prefix:
         install(arguments.out.absolute(), arguments.prefix)
 

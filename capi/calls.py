@@ -16,7 +16,7 @@ import numbapool
 from . import cffi_module, functions
 
 CODES = {"f": 2, "i": 0, "u": 1, "b": 6}  # DLPack's, by NumPy's kinds
-ERRORS = {1: ValueError, 2: TypeError, 3: BufferError, 4: MemoryError, 5: NotImplementedError}
+ERRORS = {1: ValueError, 2: TypeError, 3: BufferError, 4: MemoryError, 5: NotImplementedError, 6: RuntimeError}
 FORMS = {"": 0, "adaptive_": 1, "global_": 2}
 PADDINGS = {"valid": 0, "same": 1, "same_lower": 2}
 PARAMETER_TENSORS = ("p", "weight", "samples")
@@ -116,6 +116,11 @@ class Capi:
 
     # ------------------------------------------------------------ calls
 
+    @staticmethod
+    def scalar(dtype: np.dtype) -> Any:
+        """The dtype of a parameter's gradient where the parameter is a number."""
+        return np.float64
+
     def bound(self, function: str, x: np.ndarray, args: tuple, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         """A function's C name, its tensors, its params."""
         prefix, pooling, ndim = re.fullmatch(r"(adaptive_|global_)?(\w+?)(?:_pool)?(\d)d", function).groups(default="")
@@ -158,7 +163,8 @@ class Capi:
             tensors["indices"] = np.asarray(indices, np.int64)
         dtype = grad.dtype if tensors["x"].dtype.kind in "iub" else tensors["x"].dtype
         results = {"grad_x": poisoned(tensors["x"].shape, dtype, like)}
-        results |= {f"grad_{n}": poisoned(np.shape(tensors.get(n, 0.0)), tensors[n].dtype if n in tensors else np.float64) for n in learns}
+        results |= {f"grad_{n}": poisoned(np.shape(tensors.get(n, 0.0)), tensors[n].dtype if n in tensors else self.scalar(dtype),
+                                          like if n == "logit" else None) for n in learns}
         self.call(f"{name}_backward", {**tensors, "grad": grad, **results}, params.p)
         return list(results.values())
 

@@ -10,8 +10,8 @@
  *     if (numbapool_soft_pool(&x, &y, &params) != NUMBAPOOL_OK)
  *         fprintf(stderr, "%s\n", numbapool_error_message());
  *
- * TENSORS are DLPack's DLTensor in CPU memory (kDLCPU): (N, C, spatial...) or (C, spatial...), with channels_last (N, spatial..., C) or
- * (spatial..., C); rank is the number of spatial axes.  Strides count elements and are free, negative and zero ones included; NULL strides mean
+ * TENSORS are DLPack's DLTensor in CPU memory (kDLCPU) or on a CUDA device (kDLCUDA; see CUDA below), all of a call in one place: (N, C, spatial...)
+ * or (C, spatial...), with channels_last (N, spatial..., C) or (spatial..., C); rank is the number of spatial axes.  Strides count elements and are free, negative and zero ones included; NULL strides mean
  * row-major order.  byte_offset is honoured; data must be aligned to its elements.  The library borrows every tensor for the time of the call,
  * and owns nothing that the caller passes.
  *
@@ -33,11 +33,22 @@
  * runs kernels needs 1 MB of stack.
  *
  * MEMORY: a call works in params.workspace; without one, it takes what it needs with malloc and frees it before it returns (small calls need none).
+ *
+ * CUDA: tensors on a device are pooled there, where the library was built for it (capi.build --cuda); else the call returns NUMBAPOOL_UNSUPPORTED.
+ * The driver, libcuda.so.1 or what the environment variable NUMBAPOOL_LIBCUDA names, is loaded at the first such call; CUDA 11.2 is needed, and
+ * compute capability 7.5.  Work happens in the device's primary context, on params.stream, and is not waited for: a status says that it was
+ * queued.  params.workspace is then memory of the device, which may be used again by what follows on the stream; without one, the call allocates
+ * what it needs with cuMemAllocAsync and frees it with cuMemFreeAsync.  Small tables of windows are sent to the device by the first call of their
+ * kind, and stay there until the process ends; later ones can be captured into a CUDA graph, but not those that draw windows or take weights.
+ * Of tensors nobody reads the values: p and samples (but fractional_max's) are tensors on the device in the dtype that x is computed in (float64 for
+ * float64, else float32), and are not checked, nor are indices: those out of range are left out.  weight, and fractional_max's samples, are in CPU
+ * memory.  grad_p has the dtype that x is computed in; grad_weight is not computed.  A child after fork cannot use a driver that its parent has used.
  */
 
 /* dlpack: begin */
 typedef enum {
-    kDLCPU = 1
+    kDLCPU = 1,
+    kDLCUDA = 2
 } DLDeviceType;
 
 typedef struct {
@@ -75,9 +86,10 @@ typedef enum {
     NUMBAPOOL_OK = 0,
     NUMBAPOOL_VALUE_ERROR = 1,    /* a shape, a size or a parameter is wrong, or an index out of range */
     NUMBAPOOL_TYPE_ERROR = 2,     /* a dtype that the pooling does not take, or that does not fit the other tensors */
-    NUMBAPOOL_BUFFER_ERROR = 3,   /* memory that cannot be used: not the CPU's, NULL, misaligned, overlapping, a workspace that is too small */
-    NUMBAPOOL_MEMORY_ERROR = 4,   /* malloc failed */
-    NUMBAPOOL_UNSUPPORTED = 5     /* this build of the library lacks the kernel (never so in a full build) */
+    NUMBAPOOL_BUFFER_ERROR = 3,   /* memory that cannot be used: of another device, NULL, misaligned, overlapping, a workspace that is too small */
+    NUMBAPOOL_MEMORY_ERROR = 4,   /* malloc failed, or a CUDA device's memory is full */
+    NUMBAPOOL_UNSUPPORTED = 5,    /* this build of the library lacks the kernel (on the CPU never so in a full build), or the device is too old */
+    NUMBAPOOL_CUDA_ERROR = 6      /* there is no CUDA driver, it is too old, or it cannot do something */
 } numbapool_status;
 
 /* Where the windows are. */
@@ -159,6 +171,9 @@ typedef struct {
     size_t workspace_size;         /* its bytes */
     size_t *workspace_needed;      /* if not NULL: the call checks everything, stores here how many bytes of workspace it would need, and computes
                                       nothing; default NULL */
+
+    /* CUDA */
+    void *stream;                  /* the CUstream (cudaStream_t) that a call on a CUDA device works on; default NULL, the legacy default stream */
 } numbapool_params;
 
 /* Set every field to its default.  size: sizeof(numbapool_params); a library that is newer than the header knows by it what the caller has.

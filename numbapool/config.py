@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import __version__
 
-STATIC_NEEDS = ("-lm", "-lpthread")  # what a program that links libnumbapool.a has to link, too
+STATIC_NEEDS = ("-lm", "-lpthread", "-ldl")  # what a program that links libnumbapool.a has to link, too
 
 
 def prefix() -> Path:

@@ -24,7 +24,7 @@ from numbapool.cuda.stamp import Kernel
 from numbapool.loops.cuda import layout as at
 from numbapool.stamp import INLINED, OPTIONS
 
-EXTENTS = np.zeros(2 + 2 * 256 + 1, np.int64)  # faults, pieces of memory, where each begins and ends; last, where the last fault was
+EXTENTS = np.zeros(2 + 2 * 4096 + 1, np.int64)  # faults, pieces of memory, where each begins and ends; last, where the last fault was
 _jit = numba.njit(**INLINED, **OPTIONS)
 
 

@@ -42,6 +42,7 @@ static const struct { int code; const char *name, *text; } errors[] = {
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
     {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
     {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
@@ -81,7 +82,7 @@ static _Thread_local int mode;
     X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetName) X(cuDeviceGetAttribute) X(cuDevicePrimaryCtxRetain) \
     X(cuDevicePrimaryCtxRelease_v2) X(cuCtxGetCurrent) X(cuCtxSetCurrent) X(cuCtxPushCurrent_v2) X(cuCtxPopCurrent_v2) \
     X(cuCtxGetDevice) X(cuCtxSynchronize) X(cuModuleLoadData) X(cuModuleGetFunction) X(cuLaunchKernel) X(cuMemAlloc_v2) \
-    X(cuMemFree_v2) X(cuMemcpyHtoD_v2) X(cuMemcpyDtoH_v2) X(cuMemcpyHtoDAsync_v2) X(cuMemsetD8Async) X(cuPointerGetAttribute) \
+    X(cuMemFree_v2) X(cuMemAllocAsync) X(cuMemFreeAsync) X(cuMemsetD32Async) X(cuMemcpyHtoD_v2) X(cuMemcpyDtoH_v2) X(cuMemcpyHtoDAsync_v2) X(cuMemsetD8Async) X(cuPointerGetAttribute) \
     X(cuStreamCreate) X(cuStreamDestroy_v2) X(cuStreamSynchronize) X(cuStreamIsCapturing) X(cuThreadExchangeStreamCaptureMode)
 #define NUMBER(name) AT_##name,
 #define ENTRY(name) {#name, 0, SUCCESS, 0},
@@ -236,7 +237,7 @@ static void settle_device(int device)
             drain(s);
 }
 
-static Result queue(struct stream *s, uint64_t to, const void *from, int byte, size_t size)
+static Result queue(struct stream *s, uint64_t to, const void *from, unsigned word, size_t size)
 {
     if (!within(to, size))
         return INVALID_VALUE;
@@ -249,7 +250,8 @@ static Result queue(struct stream *s, uint64_t to, const void *from, int byte, s
     if (from)
         memcpy(data, from, size);
     else
-        memset(data, byte, size);
+        for (size_t i = 0; i < size; i++)
+            data[i] = ((unsigned char *)&word)[i % sizeof word];
     if (s->blocking && (s == &legacy[s->device] || legacy[s->device].first))
         settle(&legacy[s->device]);  /* nothing waits on two streams that wait for each other, so their order is kept */
     *w = (struct write){NULL, to, size, data};
@@ -622,6 +624,26 @@ Result cuMemFree_v2(uint64_t address)
     return leave(end_memory(address, device) ? SUCCESS : INVALID_VALUE);
 }
 
+/* Allowed in a capture; the memory is there at once, but what was queued on the stream before it is freed still happens. */
+Result cuMemAllocAsync(uint64_t *out, size_t size, void *stream)
+{
+    struct stream *s;
+    ENTER(cuMemAllocAsync);
+    TRY(work_on(stream, &s));
+    CHECK(size > 0, INVALID_VALUE);
+    *out = new_memory(size, s->device);
+    return leave(*out ? SUCCESS : OUT_OF_MEMORY);
+}
+
+Result cuMemFreeAsync(uint64_t address, void *stream)
+{
+    struct stream *s;
+    ENTER(cuMemFreeAsync);
+    TRY(work_on(stream, &s));
+    settle(s);
+    return leave(end_memory(address, s->device) ? SUCCESS : INVALID_VALUE);
+}
+
 /* Returns before the copy has arrived, as the driver's may with memory that is not pinned. */
 Result cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size)
 {
@@ -658,7 +680,16 @@ Result cuMemsetD8Async(uint64_t to, unsigned char byte, size_t size, void *strea
     struct stream *s;
     ENTER(cuMemsetD8Async);
     TRY(work_on(stream, &s));
-    return leave(queue(s, to, NULL, byte, size));
+    return leave(queue(s, to, NULL, byte * 0x01010101U, size));
+}
+
+Result cuMemsetD32Async(uint64_t to, unsigned word, size_t count, void *stream)
+{
+    struct stream *s;
+    ENTER(cuMemsetD32Async);
+    TRY(work_on(stream, &s));
+    CHECK(to % 4 == 0 && count <= SIZE_MAX / 4, INVALID_VALUE);
+    return leave(queue(s, to, NULL, word, 4 * count));
 }
 
 Result cuPointerGetAttribute(void *out, int attribute, uint64_t address)
@@ -905,6 +936,9 @@ void mock_forget_launches(void)
         free(launches[--launched].parameters);
     leave(SUCCESS);
 }
+
+/* The functions that were found, the last one first. */
+struct function *mock_functions(void) { return functions; }
 
 /* The image that a function came from. */
 const char *mock_image(struct function *f, size_t *size)

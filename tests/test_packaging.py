@@ -80,7 +80,7 @@ def test_paths(prefix):
     (["--prefix"], ["{}"]),
     (["--includedir", "--libdir", "--cmakedir"], ["{}/include", "{}/lib", "{}/lib/cmake/numbapool"]),
     (["--libs", "--cflags"], ["-I{}/include", "-L{}/lib", "-Wl,-rpath,{}/lib", "-lnumbapool"]),
-    (["--libs", "--static"], ["{}/lib/libnumbapool.a", "-lm", "-lpthread"]),
+    (["--libs", "--static"], ["{}/lib/libnumbapool.a", "-lm", "-lpthread", "-ldl"]),
 ])
 def test_the_command(prefix, capsys, flags, words):
     """One line that a shell takes apart into the right words."""

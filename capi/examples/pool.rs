@@ -69,6 +69,7 @@ struct Params {
     workspace: *mut c_void,
     workspace_size: usize,
     workspace_needed: *mut usize,
+    stream: *mut c_void, // of a CUDA device
 }
 
 const K_DL_CPU: c_int = 1;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "families.h"
+#include "cuda.h"
 
 #define MOST ((int64_t)1 << 48) /* elements of a tensor, and distance of two: products with item sizes stay far from 2^63 */
 
@@ -111,13 +111,43 @@ static void check_sizes(context *c, const DLTensor *t, const char *name)
         fail(c, NUMBAPOOL_VALUE_ERROR, "%s must have strides that stay below 2^48 elements", name);
 }
 
+void on_device(context *c, const DLTensor *x, const char *name)
+{
+    c->first = name;
+    if (x && x->device.device_type == kDLCUDA)
+        c->device = x->device.device_id < 0 ? INT32_MAX : x->device.device_id;
+}
+
+/* "on CUDA device 0", for messages. */
+static const char *place_text(char *text, size_t room, int device)
+{
+    if (device < 0)
+        snprintf(text, room, "in the CPU's memory");
+    else
+        snprintf(text, room, "on CUDA device %d", device);
+    return text;
+}
+
+/* All tensors are where x is, but for those that a CUDA call reads on the CPU. */
+static void check_place(context *c, const DLTensor *t, const char *name)
+{
+    int type = (int)t->device.device_type;
+    char wanted[40], found[40];
+    if (type != kDLCPU && type != kDLCUDA)
+        fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be in the CPU's memory (kDLCPU) or a CUDA device's (kDLCUDA), got device type %d", name, type);
+    bool host = c->device >= 0 && (t == c->host[0] || t == c->host[1]);
+    int there = type == kDLCPU ? -1 : t->device.device_id < 0 ? INT32_MAX : t->device.device_id;
+    if (there != (host ? -1 : c->device))
+        fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be %s, as %s is, but is %s", name, place_text(wanted, sizeof wanted, host ? -1 : c->device),
+             host ? "all that the CPU reads" : c->first, place_text(found, sizeof found, there));
+}
+
 /* All that can be said of a tensor by itself; returns its dtype. */
 static dtype check_tensor(context *c, const DLTensor *t, const char *name, int least, int most, bool shape_only)
 {
     if (!t)
         fail(c, NUMBAPOOL_VALUE_ERROR, "%s must not be NULL", name);
-    if (t->device.device_type != kDLCPU)
-        fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be in the CPU's memory (kDLCPU), got device type %d", name, (int)t->device.device_type);
+    check_place(c, t, name);
     if (t->dtype.lanes != 1)
         fail(c, NUMBAPOOL_TYPE_ERROR, "%s must have a dtype of 1 lane, got %d", name, (int)t->dtype.lanes);
     int found = dtype_of(t);
@@ -254,7 +284,10 @@ view fresh_view(call *k, const int64_t dims[5], dtype t, bool channels_last)
     view v = {.dtype = t};
     memcpy(v.dims, dims, sizeof v.dims);
     dense(dims, channels_last, v.strides);
-    v.data = take(k->c, (size_t)product(dims, 5) * (size_t)item_bytes(t));
+    if (k->c->device >= 0)
+        v.data = (char *)(uintptr_t)cuda_space(k, product(dims, 5), item_bytes(t));
+    else
+        v.data = take(k->c, (size_t)product(dims, 5) * (size_t)item_bytes(t));
     return v;
 }
 
@@ -309,6 +342,13 @@ void parameter_tensor(call *k, const DLTensor *t, const char *name)
         fail(k->c, NUMBAPOOL_TYPE_ERROR, "%s must have dtype float32 or float64, got %s", name, dtype_names[found]);
 }
 
+void real_tensor(call *k, const DLTensor *t, const char *name)
+{
+    dtype found = check_tensor(k->c, t, name, 0, 5, false), wanted = real_of(k->dtype);
+    if (found != wanted)
+        fail(k->c, NUMBAPOOL_TYPE_ERROR, "%s must have dtype %s on a CUDA device, got %s", name, dtype_names[wanted], dtype_names[found]);
+}
+
 static char *element(const DLTensor *t, const int64_t *index)
 {
     int64_t place = 0;
@@ -334,6 +374,10 @@ void parameter_store(const DLTensor *t, const int64_t *index, double value)
 
 /* ---------------------------------------------------------------- params */
 
+#define FIRST_SIZE offsetof(numbapool_params, stream) /* of programs that were compiled with the first header */
+
+static bool known_size(size_t size) { return size == sizeof(numbapool_params) || size == FIRST_SIZE; }
+
 static void set_defaults(numbapool_params *p)
 {
     memset(p, 0, sizeof *p);
@@ -355,9 +399,12 @@ static void init(context *c, numbapool_params *params, size_t size)
         return;
     if (!params)
         fail(c, NUMBAPOOL_VALUE_ERROR, "params must not be NULL");
-    if (size != sizeof *params)
+    if (!known_size(size))
         fail(c, NUMBAPOOL_VALUE_ERROR, "size must be %zu, this library's sizeof(numbapool_params), got %zu", sizeof *params, size);
-    set_defaults(params);
+    numbapool_params defaults;
+    set_defaults(&defaults);
+    defaults.size = size;
+    memcpy(params, &defaults, size);
 }
 
 int numbapool_params_init(numbapool_params *params, size_t size)
@@ -385,7 +432,7 @@ static void check_params(context *c, const numbapool_params *params)
 {
     if (!params)
         fail(c, NUMBAPOOL_VALUE_ERROR, "params must not be NULL");
-    if (params->size != sizeof *params)
+    if (!known_size(params->size))
         fail(c, NUMBAPOOL_VALUE_ERROR, "params.size must be %zu, got %zu: call numbapool_params_init first", sizeof *params, params->size);
     if (params->rank < 1 || params->rank > 3)
         fail(c, NUMBAPOOL_VALUE_ERROR, "rank must be 1, 2 or 3, got %" PRId32, params->rank);
@@ -449,7 +496,8 @@ void prepare(call *k, context *c, const request *r, bool dry)
     k->c = c;
     k->r = r;
     k->pooling = &pooling_infos[r->pooling];
-    k->p = *r->params;
+    set_defaults(&k->p);
+    memcpy(&k->p, r->params, r->params->size);
     k->dry = dry;
     k->ndim = k->p.rank;
     k->last = k->p.channels_last;
@@ -508,12 +556,30 @@ static void shape_only(call *k)
     shape_for(k, k->out_dims, k->r->shape);
 }
 
+/* The families' functions of the CPU, or of CUDA devices. */
+static void run_family(call *k)
+{
+    bool cuda = k->c->device >= 0;
+    if (k->pooling->windows == SAMPLED && !k->p.training)
+        run_s3_inference(k);
+    else if (k->pooling->family == FAMILY_FOLD || (k->pooling->family == FAMILY_DRAW && !k->p.training))
+        (cuda ? cuda_fold : run_fold)(k);
+    else if (k->pooling->family == FAMILY_ORDER)
+        (cuda ? cuda_order : run_order)(k);
+    else if (k->pooling->family == FAMILY_DRAW)
+        (cuda ? cuda_select : run_draw)(k);
+    else
+        (cuda ? cuda_select : run_select)(k);
+}
+
 void in_context(context *c, const request *r, bool dry)
 {
     call k;
     prepare(&k, c, r, dry);
     check_inputs(&k);
     check_outputs(&k);
+    if (c->device >= 0 && !r->shape_only && !cuda_row_count)
+        fail(c, NUMBAPOOL_UNSUPPORTED, "x is on a CUDA device, but this library was built without CUDA kernels (python -m capi.build --cuda)");
     if (k.pooling->family == FAMILY_UNPOOL) {
         memcpy(k.out_dims, k.x.dims, sizeof k.out_dims);
         if (r->shape_only)
@@ -527,16 +593,16 @@ void in_context(context *c, const request *r, bool dry)
         shape_only(&k);
         return;
     }
-    if (k.pooling->windows == SAMPLED && !k.p.training)
-        run_s3_inference(&k);
-    else if (k.pooling->family == FAMILY_FOLD || (k.pooling->family == FAMILY_DRAW && !k.p.training))
-        run_fold(&k);
-    else if (k.pooling->family == FAMILY_ORDER)
-        run_order(&k);
-    else if (k.pooling->family == FAMILY_DRAW)
-        run_draw(&k);
-    else
-        run_select(&k);
+    run_family(&k);
+}
+
+/* Run what a CUDA call has gathered; a caller's older struct has no stream. */
+static void run_gathered(context *c, const numbapool_params *params, bool dry)
+{
+    numbapool_params whole;
+    set_defaults(&whole);
+    memcpy(&whole, params, params->size);
+    cuda_run(c, &whole, dry);
 }
 
 enum { SMALL_CALL = 12 << 10 }; /* bytes that small calls find on the stack */
@@ -554,18 +620,30 @@ static void guarded(context *c, const request *r, bool dry)
         c->used = 0;
     }
     in_context(c, r, dry);
+    if (c->device >= 0)
+        run_gathered(c, r->params, dry);
+}
+
+/* Where x, which an unpooling's backward pass has not, says that the call is done; what it reads elsewhere. */
+static void place_call(context *c, const request *r)
+{
+    on_device(c, r->x ? r->x : r->indices_in, r->x ? "x" : "indices");
+    c->host[0] = r->weight;
+    c->host[1] = pooling_infos[r->pooling].windows == FIXED_OR_FRACTIONAL ? r->samples : NULL; /* of windows, which are made on the CPU */
 }
 
 int run(const request *r)
 {
     context c;
     char stack[SMALL_CALL];
-    const numbapool_params *p = r->params && r->params->size == sizeof *r->params ? r->params : NULL;
-    bool dry = p && p->workspace_needed, own = p && p->workspace && !dry;
+    const numbapool_params *p = r->params && known_size(r->params->size) ? r->params : NULL;
+    const DLTensor *x = r->x ? r->x : r->indices_in;
+    bool cuda = x && x->device.device_type == kDLCUDA, dry = p && p->workspace_needed, own = p && p->workspace && !dry && !cuda;
     begin(&c, r->where, own ? p->workspace : stack, own ? p->workspace_size : sizeof stack, own);
+    place_call(&c, r);
     guarded(&c, r, dry);
     if (c.status == NUMBAPOOL_OK && dry)
-        *p->workspace_needed = c.used ? c.used + 64 : 0;
+        *p->workspace_needed = cuda ? c.device_bytes : c.used ? c.used + 64 : 0;
     end(&c);
     return c.status;
 }

@@ -367,7 +367,9 @@ static void positions(call *k, int64_t size, int64_t kernel, int64_t grid, int i
         n = n < wanted - found ? n : wanted - found;
         n = n < strip ? n : strip;
         ranked *sorted = in_order(k, u + lo, strip);
-        bool *kept = memset(take(k->c, (size_t)strip), 0, (size_t)strip);
+        bool *kept = take(k->c, (size_t)strip);
+        for (int64_t j = 0; j < strip; j++)
+            kept[j] = false;
         for (int64_t j = 0; j < n; j++)
             kept[sorted[j].place] = true;
         for (int64_t j = 0; j < strip; j++)
@@ -491,6 +493,7 @@ static int draw(const char *where, const drawing *d)
 {
     context c;
     begin(&c, where, NULL, 0, false);
+    on_device(&c, d->x, "x");
     guarded(&c, d);
     end(&c);
     return c.status;

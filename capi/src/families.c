@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "families.h"
+#include "cuda.h"
 
 static int64_t address(const void *p) { return (int64_t)(intptr_t)p; }
 
@@ -72,13 +72,20 @@ static array_parameter read_array(call *k)
     }
     a.values = take(k->c, (size_t)a.n * 8);
     for (int64_t i = 0; i < a.n; i++) {
-        double value = t ? parameter_value(t, &i) : *(const double *)(const void *)((const char *)&k->p + info->offset);
+        double value = t ? parameter_value(t, &i) : array_number(k);
         check_array_value(k, value);
         store_real(a.values, k->dtype != FLOAT64, i, value);
         if (i == 0)
             a.first = value;
     }
     return a;
+}
+
+double array_number(call *k)
+{
+    double value = *(const double *)(const void *)((const char *)&k->p + k->pooling->array.offset);
+    check_array_value(k, value);
+    return value;
 }
 
 /* A number parameter, which must not vanish or overflow in the kernel's arithmetic. */
@@ -92,10 +99,15 @@ static double number_of(call *k, const number_info *info)
     return value;
 }
 
-static void read_numbers(call *k, double *numbers)
+void read_numbers(call *k, double *numbers)
 {
     for (int i = 0; i < k->pooling->n_numbers; i++)
         numbers[i] = k->pooling->fixed ? k->pooling->constants[i] : number_of(k, &k->pooling->numbers[i]);
+}
+
+static bool has_formula(const call *k, int formula)
+{
+    return k->c->device >= 0 ? cuda_has_formula(k, formula) : find_kernel(formula, k->r->backward, k->dtype, LOOP_GENERAL) != NULL;
 }
 
 /* The formula that a call's parameters ask for: an option's always, one that is only faster where this build has its kernels. */
@@ -111,10 +123,19 @@ static int formula_of(const call *k, const array_parameter *array)
             value = array->first;
         }
         bool asked = value == v->value && (k->r->backward || !v->only_backward);
-        if (asked && (!v->is_double || find_kernel(v->formula, k->r->backward, k->dtype, LOOP_GENERAL)))
+        if (asked && (!v->is_double || has_formula(k, v->formula)))
             return v->formula;
     }
     return k->pooling->formula;
+}
+
+/* On a device nobody looks at the values of a tensor. */
+int cuda_formula_of(const call *k)
+{
+    array_parameter array = {.there = k->pooling->array.name != NULL, .n = k->r->array ? 2 : 1};
+    if (array.there)
+        array.first = *(const double *)(const void *)((const char *)&k->p + k->pooling->array.offset);
+    return formula_of(k, &array);
 }
 
 /* ---------------------------------------------------------------- fold */
@@ -576,6 +597,13 @@ static const char *real_weights(call *k, const rank_table *t)
     return memory;
 }
 
+rank_weights rank_weights_of(call *k)
+{
+    rank_table t = make_ranks(k);
+    return (rank_weights){t.ranks, t.rows == 1 ? 0 : t.n_counts * t.ranks, t.counts[t.n_counts - 1] + 1, t.rows * t.n_counts * t.ranks, t.row_of,
+                          real_weights(k, &t)};
+}
+
 /* pools/sort.py's rank_gradient, from sums[n][c][count][rank] of g times the element of each rank. */
 static void store_weight_gradient(call *k, const rank_table *t, const double *sums)
 {
@@ -721,6 +749,10 @@ void run_unpool(call *k)
     unpooled_size(k, size);
     memcpy(k->x.dims + 2, size, sizeof size);
     k->lanes = k->memory_last; /* of single elements x says nothing of y's planes */
+    if (k->c->device >= 0) {
+        cuda_unpool(k, &values);
+        return;
+    }
     if (k->r->backward)
         unpool_backward(k);
     else
@@ -748,13 +780,14 @@ static DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t 
         shape[n] = v->dims[order[n]];
         strides[n] = v->strides[order[n]];
     }
-    return (DLTensor){v->data, {kDLCPU, 0}, n, types[v->dtype], shape, strides, 0};
+    return (DLTensor){v->data, k->r->x->device, n, types[v->dtype], shape, strides, 0};
 }
 
 /* The params of the maxima, and of their average, which is padded to as many outputs as size / kernel. */
 static void s3_params(const call *k, numbapool_params *maxima, numbapool_params *average)
 {
     *maxima = k->p;
+    maxima->size = sizeof *maxima;
     maxima->padding_mode = NUMBAPOOL_EXPLICIT;
     maxima->form = NUMBAPOOL_SLIDING;
     maxima->ceil_mode = maxima->count_include_pad = 0;

@@ -118,6 +118,7 @@ typedef struct {
 } addresses;
 
 /* call.c */
+void on_device(context *c, const DLTensor *x, const char *name); /* x tells where all tensors of the call are */
 void in_context(context *c, const request *r, bool dry);
 void prepare(call *k, context *c, const request *r, bool dry); /* checks x and params, makes the windows */
 int item_bytes(dtype t);
@@ -134,6 +135,7 @@ void settle_gradient(call *k, const DLTensor *t, const char *name, const view *m
 void checked_shape(call *k, const DLTensor *t, const char *name, const int64_t dims[5]); /* fails where it has another */
 void disjoint(call *k, const DLTensor *out, const char *name); /* fails where `out` overlaps a tensor of the request */
 void parameter_tensor(call *k, const DLTensor *t, const char *name); /* checks memory, device and dtype (float32 or float64) */
+void real_tensor(call *k, const DLTensor *t, const char *name); /* the same, of the dtype that x is computed in: kernels read or write it */
 double parameter_value(const DLTensor *t, const int64_t *index); /* an element of it */
 void parameter_store(const DLTensor *t, const int64_t *index, double value);
 
@@ -151,6 +153,18 @@ kernel_function needed_kernel(call *k, int formula, bool backward, int loop); /*
 bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left);
 
 /* families.c */
+double array_number(call *k);               /* the number that stands for an array parameter, checked */
+void read_numbers(call *k, double *numbers); /* the number parameters, checked */
+int cuda_formula_of(const call *k);
+
+/* The weights by rank of a call, in the kernel's arithmetic. */
+typedef struct {
+    int64_t ranks, channel, n_rows, n_weights; /* channel: distance of two channels' weights */
+    const int64_t *row_of;                     /* the row of weights for a number of elements, n_rows of them */
+    const char *weights;
+} rank_weights;
+
+rank_weights rank_weights_of(call *k);
 void run_fold(call *k);
 void run_select(call *k);
 void run_draw(call *k);
@@ -158,6 +172,9 @@ void run_order(call *k);
 void run_unpool(call *k);
 void run_s3_inference(call *k);
 void scatter(call *k, const view *values, const view *index, const view *result, bool add);
+
+/* cuda_fold.c and others: what the functions above are on a CUDA device. */
+bool cuda_has_formula(const call *k, int formula);
 
 /* windows of poolings that draw them (draws.c) */
 typedef struct {

@@ -27,6 +27,11 @@ typedef struct {
     size_t used;       /* bytes taken so far, each rounded up to 64 */
     bool fixed;        /* the caller's workspace is all there is */
     int status;
+    int device;              /* the CUDA device of the call's tensors, -1: they are in the CPU's memory */
+    const char *first;       /* the name of the tensor that tells so */
+    const DLTensor *host[2]; /* tensors of a CUDA call that are in the CPU's memory */
+    struct program *program; /* what a CUDA call has gathered (cuda.h) */
+    size_t device_bytes;     /* of workspace that it needs */
 } context;
 
 /* Begin a call whose first block is `workspace`, which is all there is where `fixed`; and give back what was taken. */

@@ -40,6 +40,11 @@ void begin(context *c, const char *where, void *workspace, size_t size, bool fix
     c->used = 0;
     c->fixed = fixed;
     c->status = NUMBAPOOL_OK;
+    c->device = -1;
+    c->first = "x";
+    c->host[0] = c->host[1] = NULL;
+    c->program = NULL;
+    c->device_bytes = 0;
     c->next = workspace;
     c->end = c->next ? c->next + size : NULL;
     if (c->next && size >= LINE)

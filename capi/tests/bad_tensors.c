@@ -237,7 +237,7 @@ static void refuse(const pooling *p, operands *o, const char *what, const char *
 static void bad_params(void)
 {
     BAD("avg", "size", p->size = 0);
-    BAD("avg", "size", p->size -= 8);
+    BAD("avg", "size", p->size -= 4);
     BAD("avg", "size", p->size += 8);
     BAD("avg", "rank", p->rank = 0);
     BAD("avg", "rank", p->rank = 4);
