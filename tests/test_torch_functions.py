@@ -11,7 +11,7 @@ import torch
 from numbapool.torch import functional, library
 
 pytestmark = pytest.mark.jit
-SMOOTH = ("avg", "lp", "gem", "soft", "swap", "lip", "fractional_avg")
+SMOOTH = ("avg", "lp", "gem", "soft", "swap", "lip", "auto", "mixed", "blur", "fractional_avg")
 CHOICES = ("max", "min", "fractional_max", "stochastic", "max_unpool")
 FEW = [(name, ndim, example) for name, ndim in cases.ALL for example in cases.examples(name, ndim, few=True)]
 ONE = [(name, ndim, cases.examples(name, ndim, few=True)[0]) for name, ndim in cases.ALL]
@@ -34,8 +34,7 @@ def learned(example, args, kwargs):
     """Arguments with a gradient as leaves, and those leaves."""
     args, kwargs, leaves = list(args), dict(kwargs), []
     for place in example.learns:
-        value = args[place] if isinstance(place, int) else kwargs.get(place, 3.0)
-        leaf = torch.as_tensor(value, dtype=torch.float64).clone().requires_grad_()
+        leaf = torch.tensor(example.argument(place)).requires_grad_()
         leaves.append(leaf)
         if isinstance(place, int):
             args[place] = leaf

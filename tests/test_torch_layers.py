@@ -13,7 +13,7 @@ import numbapool.torch
 from numbapool.torch import functional, layers, replace_pooling
 
 pytestmark = pytest.mark.jit
-OWN = {"lp": {"norm_type": 2.0}, "fractional_max": {"pooling_ratio": 1.5}, "fractional_avg": {"pooling_ratio": 1.5}}
+OWN = {"lp": {"norm_type": 2.0}, "rank": {"t": 2}, "dpp": {"channels": 4, "full": True}, "fractional_max": {"pooling_ratio": 1.5}, "fractional_avg": {"pooling_ratio": 1.5}}
 
 
 def pooling_of(function):
@@ -193,3 +193,19 @@ def test_a_compiled_model_trains():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_further_layers_learn():
+    """Their first values are those of their sources, or simple poolings."""
+    x, mine = torch.rand(2, 4, 8, 8), numbapool.torch
+    half = (functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2)) / 2
+    for layer in (mine.MixedPool2d(2), mine.GatedPool2d(2)):
+        assert torch.allclose(layer(x), half, atol=1e-6)
+    for layer in (mine.AutoPool2d(2), mine.OrdinalPool2d(2)):
+        assert torch.allclose(layer(x), functional.avg_pool2d(x, 2), atol=1e-6)
+    lite, full = mine.DPPPool2d(channels=4), mine.DPPPool2d(channels=4, full=True, symmetric=False)
+    assert [n for n, _ in lite.named_parameters()] == ["lam", "alpha"]
+    assert full.weight.shape == (4, 3, 3)
+    assert lite.lam.abs().max() <= 0.5
+    with pytest.raises(ValueError, match="give channels"):
+        mine.DPPPool2d()

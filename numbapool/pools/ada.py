@@ -1,6 +1,6 @@
 """adaPool: y = beta eDSCW(x) + (1 - beta) soft(x); beta, learnable, is a number or one an output position.
 
-Source: Stergiou, Poppe, "AdaPool: exponential adaptive pooling for information-retaining downsampling", IEEE Transactions on Image Processing 2022:
+Source: Stergiou, Poppe, "AdaPool: exponential adaptive pooling for information-retaining downsampling", arXiv:2111.00772:
 eDSCW (edscw.py) weighs elements by their Dice-Sorensen likeness to the window's mean, eMPool is soft pooling (soft.py).  beta = 1 is eDSCW alone.
 
 Gradient: beta times the one's plus 1 - beta times the other's, both the true ones; dy/dbeta = eDSCW(x) - soft(x).
@@ -17,7 +17,7 @@ title = "adaPool"
 family = "composed"
 equation = "y = β eDSCW(x) + (1 − β) soft(x)"
 gradient = "β times eDSCW's, 1 − β times soft's; for β eDSCW(x) − soft(x)"
-source = "Stergiou, Poppe, IEEE TIP 2022"
+source = "Stergiou, Poppe, arXiv:2111.00772"
 forms = ("sliding",)
 defaults = {"kernel_size": 2}
 example = {"beta": "0.5"}

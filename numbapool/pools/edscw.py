@@ -11,7 +11,7 @@ title = "eDSCW"
 family = "fold"
 equation = "y = Σ wᵢ xᵢ, w = softmax(c), cᵢ = 2 |xᵢ m| / (xᵢ² + m²)"
 gradient = "wᵢ (1 + (xᵢ − y) dcᵢ/dxᵢ) + Σ wₖ (xₖ − y) dcₖ/dm / n"
-source = "Stergiou, Poppe, IEEE TIP 2022"
+source = "Stergiou, Poppe, arXiv:2111.00772"
 forms = ("sliding",)
 
 

@@ -1,6 +1,6 @@
 """Gated max-average pooling: y = q max x + (1 - q) avg x with q = sigmoid(sum omega_i x_i) of each window; omega, of the kernel's shape, is learned.
 
-Source: Lee, Gallagher, Tu, "Generalizing pooling functions in convolutional neural networks: mixed, gated, and tree", AISTATS 2016, section 3.2: one
+Source: Lee, Gallagher, Tu, "Generalizing pooling functions in convolutional neural networks: mixed, gated, and tree", AISTATS 2016: one
 omega a layer, no bias.  The average divides by the elements inside the input; padding gives nothing to the sum either.
 
 Gradient: with s = q (1 - q) (max - avg), dy/dx_i = q [x_i is the maximum] + (1 - q) / n + s omega_i, dy/domega_i = s x_i.  Of equal maxima the first

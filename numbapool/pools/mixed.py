@@ -1,6 +1,6 @@
 """Mixed max-average pooling: y = a max x + (1 - a) avg x, with a learnable, one number, one a channel, or one a channel and output position.
 
-Source: Lee, Gallagher, Tu, "Generalizing pooling functions in convolutional neural networks: mixed, gated, and tree", AISTATS 2016, section 3.1.
+Source: Lee, Gallagher, Tu, "Generalizing pooling functions in convolutional neural networks: mixed, gated, and tree", AISTATS 2016.
 a is not bounded, as there.  The average divides by the elements inside the input.
 
 Gradient: dy/dx_i = a [x_i is the maximum] + (1 - a) / n, the first of equal maxima; dy/da = max - avg.
