@@ -14,7 +14,8 @@ from numbapool.testing import TOLERANCE
 pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
 full = pytest.mark.full
 DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
-SOME = {"lp": 2, "gem": 2}  # each power is a set of kernels of its own
+SOME = {"lp": 2, "gem": 2, "lse": 2, "auto": 2, "ada": 1, "mixed": 2, "gated": 1, "blur": 2, "dpp": 2}  # of sets of kernels
+COMPOSED = ("mixed", "gated", "ada", "blur", "dpp")  # of other poolings' kernels and the library's own operators, or NumPy's
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def moved(gpu: Emulator, e: Example, x: np.ndarray) -> Example:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "ndim"), ALL)
+@pytest.mark.parametrize(("name", "ndim"), [(n, d) if n not in COMPOSED or d == 2 else pytest.param(n, d, marks=full) for n, d in ALL])
 def test_registry(gpu, name, ndim, dtype):
     rng = np.random.default_rng(ndim)
     for e in examples(name, ndim, few=dtype != "float32")[:SOME.get(name)]:

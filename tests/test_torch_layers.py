@@ -13,7 +13,8 @@ import numbapool.torch
 from numbapool.torch import functional, layers, replace_pooling
 
 pytestmark = pytest.mark.jit
-OWN = {"lp": {"norm_type": 2.0}, "rank": {"t": 2}, "dpp": {"channels": 4, "full": True}, "fractional_max": {"pooling_ratio": 1.5}, "fractional_avg": {"pooling_ratio": 1.5}}
+OWN = {"lp": {"norm_type": 2.0}, "rank": {"t": 2}, "dpp": {"channels": 4, "full": True}, "fractional_max": {"pooling_ratio": 1.5},
+       "fractional_avg": {"pooling_ratio": 1.5}}
 
 
 def pooling_of(function):
