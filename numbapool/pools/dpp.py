@@ -118,7 +118,7 @@ class Dpp(Composed):
             return [grad_x, *found]
         taps, planes, weight = self.taps(call, x)
         through = five(of_middle)
-        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape(np.shape(call.own["weight"]))
+        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape(len(weight), *weight.shape[-call.ndim:])
         return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.from_host(call, grad_weight)]
 
 

@@ -51,7 +51,7 @@ class Gated(Blend):
     def through_portion(self, call, window, x, q, grad_q, grad_x):
         """What the sum in the gate gives to x and to omega."""
         (taps, planes, omega), through = self.inputs(call, x), five(grad_q * q * (1 - q))
-        grad_omega = weigh.gradient(call, taps, planes, through, omega).reshape(np.shape(call.own["omega"]))
+        grad_omega = weigh.gradient(call, taps, planes, through, omega).reshape(omega.shape[-call.ndim:])
         return [grad_x + spatial_of(weigh.weigh(call, taps, through, omega, True), call.ndim), self.from_host(call, grad_omega)]
 
 
