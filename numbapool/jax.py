@@ -21,7 +21,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import arrays, document, pairs, random
+from . import arrays, document, pairs, random, subnormals
 from .arrays import Array
 from .call import view_of
 from .libraries import NUMPY, dense
@@ -150,7 +150,10 @@ def evaluate(*operands: Any, work: Work) -> list[Any]:
 
 def lower(ctx: Any, *operands: Any, work: Work) -> Any:
     """Within jit: a call back."""
-    return mlir.emit_python_callback(ctx, work.run, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=False)[0]
+    def back(*operands: np.ndarray) -> list[np.ndarray]:
+        with subnormals.kept():
+            return work.run(*operands)
+    return mlir.emit_python_callback(ctx, back, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=False)[0]
 
 
 def batch(operands: Sequence[Any], dims: Sequence[int | None], *, work: Work) -> tuple[list[Any], list[int]]:
