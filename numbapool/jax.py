@@ -5,7 +5,7 @@
 
 Compiled code calls back into the kernels, which run on the CPU.  The call is a primitive of its own and not jax.pure_callback: that puts
 arrays on a device before it shows them to the callback, which waits for a thread of the pool on whose threads callbacks run; two of them with
-arrays of 100 KB, on two cores, wait forever (jax 0.10; https://github.com/jax-ml/jax/issues/24255).  Here callbacks get NumPy arrays.
+arrays of 120 KB, on two cores, wait forever (jax 0.10; https://github.com/jax-ml/jax/issues/24255).  Here callbacks get NumPy arrays.
 """
 from __future__ import annotations
 
