@@ -10,33 +10,22 @@ from typing import Any
 
 import torch
 
-from .. import POOLINGS, arrays, publish
+from .. import arrays, pairs
 from ..call import view_of
 from ..prepared import Source
-from ..publish import Function
 from .operators import Forward, plain
 from .pooling import Pooling
 
 
-@functools.cache
-def _pairs() -> dict[str, tuple[Function, Function]]:
-    """Forward and backward by the forward's name."""
-    found = {}
-    for name in POOLINGS:
-        functions = publish.functions(name)
-        found |= {f.name: (f, b) for f, b in zip(functions[::2], functions[1::2], strict=True)}
-    return found
-
-
 def names() -> list[str]:
     """The names of all functions."""
-    return list(_pairs())
+    return list(pairs.functions())
 
 
 @functools.cache
 def pooling(name: str) -> Pooling:
     """What stands behind a function."""
-    return Pooling(*_pairs()[name])
+    return Pooling(*pairs.functions()[name])
 
 
 @functools.cache
@@ -60,12 +49,6 @@ def call(p: Pooling, x: torch.Tensor, values: tuple, indexed: bool = False) -> A
     return operator(p.name, indexed)(x, *values)
 
 
-def signature(p: Pooling) -> str:
-    """The text between the parentheses."""
-    arguments = [*p.forward.arguments[:1], *p.arguments, *(a for a in p.forward.arguments if a.name.startswith("return_"))]
-    return ", ".join([*(str(a) for a in arguments if not a.keyword), "*", *(str(a) for a in arguments if a.keyword)])
-
-
 def make(name: str) -> Callable[..., Any]:
     """The function of a name."""
     p = pooling(name)
@@ -75,7 +58,7 @@ def make(name: str) -> Callable[..., Any]:
     else:
         body = f"return _call(x, {values}{', return_indices' if p.indexed else ''})"
     scope = dict(_call=functools.partial(call, p), _drawn=functools.partial(with_windows, p), Any=Any, Sequence=Sequence, __name__=__name__)
-    exec(compile(f"def {name}({signature(p)}) -> Any:\n    {body}\n", f"<{__name__}.{name}>", "exec", dont_inherit=True), scope)  # noqa: S102
+    exec(compile(f"def {name}({p.signature}) -> Any:\n    {body}\n", f"<{__name__}.{name}>", "exec", dont_inherit=True), scope)  # noqa: S102
     function = scope[name]
     from .words import docstring
     function.__doc__ = docstring(p)
@@ -105,11 +88,11 @@ def __getattr__(name: str) -> Any:
     """A function, made when it is first asked for."""
     if name == "__all__":
         return names()
-    if name not in _pairs():
+    if name not in pairs.functions():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value = make(name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_pairs()})
+    return sorted({*globals(), *pairs.functions()})

@@ -61,7 +61,7 @@ HEAD = "# Written by `make docs` from the pooling files; a test keeps it current
 def stubs() -> dict[str, str]:
     """The texts of the type stubs, by file name."""
     from . import functional, layers
-    functions = "".join(f"def {n}({functional.signature(functional.pooling(n))}) -> Any: ...\n" for n in functional.names())
+    functions = "".join(f"def {n}({functional.pooling(n).signature}) -> Any: ...\n" for n in functional.names())
     classes = "".join(f"class {name}(nn.Module):\n    def __init__({_constructor(layers.make(name, __name__))}) -> None: ...\n"
                       for name in layers.classes())
     replace = "def replace_pooling(model: nn.Module, to: str | Callable[[nn.Module], nn.Module], " \
