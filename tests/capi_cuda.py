@@ -16,9 +16,9 @@ from typing import Any
 import cffi
 import mock_cuda
 import numpy as np
-from cases import ALL, Example, examples
+from cases import Example, examples
 from emulator import Emulator
-from test_capi import kind_of, orders
+from test_capi import ALL, kind_of, orders
 from test_forward import in_dtype, run
 
 import numbapool
