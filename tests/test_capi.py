@@ -139,6 +139,7 @@ def test_constant_gradient(capi, exact, dtype):
     rng = np.random.default_rng(3)
     x, grad = rng.standard_normal((2, 3, 9, 12)).astype(kind_of(dtype)), rng.standard_normal((2, 3, 4, 6)).astype(kind_of(dtype))
     expected = numbapool.soft_pool2d_backward(grad, x, 2, gradient="constant")
+    exact = exact and dtype == "float32"  # others have no loop of their own for small windows in the library
     agree(capi.backward("soft_pool2d", grad, x, 2, gradient="constant")[0], expected, dtype, exact, dtype)
 
 
