@@ -110,8 +110,8 @@ def operation_of(pooling: str) -> Operation:
 
 
 def parameters_of(pooling: str) -> list[Parameter]:
-    """All parameters of a pooling, in the order of their declaration."""
-    return list(getattr(operation_of(pooling).formula, "parameters", ()))
+    """All parameters of a pooling that the C library has, in the order of their declaration."""
+    return [p for p in getattr(operation_of(pooling).formula, "parameters", ()) if p.in_c]
 
 
 @functools.cache

@@ -251,12 +251,24 @@ def as_float(array: Array) -> Array:
 
     The copy is float32, or float64 (exact up to 2**53) for 64-bit integers; the library stays the caller's.
     """
-    itemsize, kind = DTYPES[array.dtype]
-    if kind == "float":
-        return array
+    return array if DTYPES[array.dtype].kind == "float" else _copied(array, float_name(array.dtype))
+
+
+def float_name(dtype: str) -> str:
+    """Return the dtype of the floats that integers of a dtype become."""
+    return "float64" if DTYPES[dtype].itemsize == 8 else "float32"
+
+
+def as_whole(array: Array) -> Array:
+    """Return floating arrays and int64 unchanged, other integers and bool as a dense int64 copy, as `as_float` copies."""
+    return array if array.dtype == "int64" or DTYPES[array.dtype].kind == "float" else _copied(array, "int64")
+
+
+def _copied(array: Array, dtype: str) -> Array:
+    """The elements as another dtype."""
     if array.library.index is not None:
-        return array.library.converted(array, "float64" if itemsize == 8 else "float32")
-    copy = NUMPY.empty(array.shape, "float64" if itemsize == 8 else "float32", memory_order(array))
+        return array.library.converted(array, dtype)
+    copy = NUMPY.empty(array.shape, dtype, memory_order(array))
     copy.owner[...] = view(array)
     return copy._replace(library=array.library)
 

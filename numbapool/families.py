@@ -16,6 +16,7 @@ from . import arrays, kernels
 from .call import Call, Five, View
 from .libraries import from_numpy_array
 from .loops import layout as at
+from .loops.cpu import vote
 from .loops.cpu.order import INSERTION, MOST_TAPS
 from .numeric import real_name
 from .parameters import Parameter
@@ -214,6 +215,22 @@ def read_at(call: Call, source: View, index: View) -> View:
     return result
 
 
+class Vote(Select):
+    """y is the most frequent element of the window."""
+
+    def launch(self, call: Call, indexed: bool) -> list[View]:
+        """The views of y and, if they are wanted, of the indices."""
+        results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
+        operands = {at.X: call.x, **results}
+        few = prod(int(a.count.max()) for a in call.axes) <= vote.MOST_TAPS
+        call.launch(kernels.vote_kernel(call.dtype, indexed, few), call.plan(operands, sort=not few), False, operands)
+        return list(results.values())
+
+    def again(self, call: Call, grad: View) -> View:
+        """grad_x, by the indices of a forward pass."""
+        return scatter(call, grad, self.launch(call, True)[1], "add")
+
+
 class Draw(Select):
     """y is an element of the window that is drawn by samples or a seed."""
 
@@ -336,7 +353,7 @@ class Order:
         return gradient
 
 
-FAMILIES = {"fold": Fold(), "select": Select(), "draw": Draw(), "order": Order()}
+FAMILIES = {"fold": Fold(), "select": Select(), "vote": Vote(), "draw": Draw(), "order": Order()}
 
 
 def of(call: Call) -> Any:

@@ -17,6 +17,7 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         step(start(), x, common, *p) where an element may be out of its reach: there it is what makes no sum safe; near_spread in place of
         spread for elements in its reach.
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
+vote    nothing: the most frequent element, see loops/cpu/vote.py
 draw    chance(v) -> the weight of an element
 order   weights on the host, see loops/cpu/order.py
 """
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import direct, draw, fold, order, rows, select, sweep, three
+from .loops.cpu import direct, draw, fold, order, rows, select, sweep, three, vote
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -201,6 +202,13 @@ def choose_kernel(formula: types.ModuleType, dtype: str, straight: bool) -> Call
 def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., None]:
     """scatter_index (merge: "add" or "replace") or gather_index: shared by every pooling with indices."""
     return stamp(loop, [select], dtype, dict(merge=vars(select)[merge]))
+
+
+@functools.cache
+def vote_kernel(dtype: str, indexed: bool, few: bool) -> Callable[..., None]:
+    """Forward of mode pooling, with or without the indices; few: the votes are counted, not sorted."""
+    bound = dict(INDEXED=indexed, FEW=few, SHORT=False, tap_rows=_stack(numeric.real_name(dtype), vote.MOST_TAPS * LANES if few else 1))
+    return stamp("vote_forward", [vote], dtype, bound)
 
 
 @functools.cache

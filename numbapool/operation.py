@@ -33,7 +33,8 @@ class Way:
         self.arrays = tuple(p.name for p in own if p.kind in READ and p.kind != "seed")
         self.by_value = tuple((self.names.index(p.name), p) for p in own if p.kind in BY_VALUE)
         self.seeded = any(p.kind == "seed" for p in own)
-        self.converted = frozenset() if operation.integers else frozenset(INTEGERS)  # dtypes of x that become floats
+        self.converted = frozenset() if operation.integers else frozenset(INTEGERS)  # dtypes of x that become others
+        self.convert = arrays.as_whole if operation.wide and not backward else arrays.as_float
         self.x, self.grad, self.indices, self.out = (f"{self.where}: {n}" for n in ("x", "grad", "indices", "out"))
         self.heads = [f"{self.where}: {n}" for n in self.arrays]
 
@@ -57,8 +58,9 @@ class Operation:
         declared: tuple[Parameter, ...] = getattr(formula, "parameters", ())
         self.parameters = {p.name: p for p in declared if p.forms is None or form.name in p.forms}
         self.share = getattr(formula, "share", lambda own: "inside")
-        self.integers = formula.family in ("select", "unpool")  # integers stay what they are
-        self.indexed = formula.family in ("select", "draw")  # y are elements, which have positions
+        self.integers = formula.family in ("select", "vote", "unpool")  # integers stay what they are
+        self.wide = getattr(formula, "wide_integers", False)  # they are summed as int64
+        self.indexed = formula.family in ("select", "vote", "draw")  # y are elements, which have positions
         positional, keyword = form.arguments(getattr(formula, "defaults", {}))
         self.window = tuple(name for name, *_ in (*positional, *keyword))
         self.ways = Way(self, False), Way(self, True)
@@ -87,7 +89,7 @@ class Operation:
     def run(self, way: Way, given: list[Array], settings: tuple, kinds: tuple, seed: int | None = None, out: Array | None = None) -> Any:
         """Run a call as one that was alike, or prepare it."""
         if given[0][3] in way.converted:
-            given[0] = arrays.as_float(given[0])
+            given[0] = way.convert(given[0])
         if way.by_value:
             settings, kinds = way.values(settings, kinds)
         key = (way, kinds, settings, seed is None, out and out[1:5], *map(LAYOUT, given))  # kinds first: those of equal keys are equal
@@ -159,7 +161,16 @@ class Operation:
         view = view_of(Source(0), given[0].shape, given[0].strides, self.ndim, channels_last, f"{where}: x")
         own = {n: check(self.parameters[n], value, f"{where}: {n}") for n, value in own.items()}
         axes, extras = self.axes(view, given[0], window, own, where)
-        return Call(where, self.formula, given, view, axes, own, ndim=self.ndim, channels_last=channels_last, extras=extras, target=out)
+        formula = self.formula_of(own, given[0].dtype)
+        return Call(where, formula, given, view, axes, own, ndim=self.ndim, channels_last=channels_last, extras=extras, target=out)
+
+    def result(self, dtype: str) -> str:
+        """The dtype of y for an x of a dtype."""
+        return dtype if self.integers or dtype in FLOATS else "int64" if self.wide else arrays.float_name(dtype)
+
+    def formula_of(self, own: dict[str, Any], dtype: str) -> types.ModuleType:
+        """The formula of a call: NaN, which only floats have, may be left out."""
+        return self.formula.ignoring_nan(own) if own.get("ignore_nan") and dtype in FLOATS else self.formula
 
     def axes(self, view: View, x: Array, window: tuple, own: dict[str, Any], where: str) -> tuple[forms.Axes, Any]:
         """The windows, and what was drawn for them (None where nothing is)."""

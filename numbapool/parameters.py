@@ -25,6 +25,7 @@ class Parameter:
     forms : the kinds of windows that have it; None: all.
     leading : whether it stands between x and the window's arguments.
     learnable : whether the backward pass returns its gradient.
+    in_c : whether the C library has it.
     above, most : bounds of a number's values, or (above alone) of an array's: above them, and at most so much.
     shapes : of an "array", which shapes it may have: "number", "channel" (C,), "position" (the output's spatial shape),
         "channel_position" (C, and that).
@@ -36,6 +37,7 @@ class Parameter:
     doc: str
     leading: bool = False
     learnable: bool = False
+    in_c: bool = True
     above: float = -math.inf
     most: float = math.inf
     shapes: tuple[str, ...] = ("number", "channel")
@@ -50,6 +52,10 @@ class Parameter:
                 "option": "str", "logit": "Any", "weights": "Any", "kernel": "Any", "filters": "Any", "samples": "Any", "seed": "int",
                 "indices": "Any"}
         return kinds[self.kind] + " | None" * (self.default is None and kinds[self.kind] != "Any")
+
+
+IGNORE_NAN = Parameter("ignore_nan", False, "flag", "leave NaN out of windows, as numpy's nan functions do; y of a window that has nothing else is "
+                       "NaN, a sum's 0", in_c=False)
 
 
 def flag(value: Any, where: str) -> bool:

@@ -19,7 +19,7 @@ import numbapool
 
 from .arrays import borrow
 from .operation import Operation
-from .parameters import REQUIRED, Parameter
+from .parameters import IGNORE_NAN, REQUIRED, Parameter
 from .publish import operations
 
 Function = Callable[..., Any]
@@ -230,7 +230,7 @@ def calls(draw: Any, name: str, ndim: int, prefix: str = "", dtype: str = "float
     either = getattr(op.formula, "one_of", ())  # of which exactly one is given
     chosen = draw(st.sampled_from(either)) if either else None
     for p in op.parameters.values():
-        optional = p.name not in either and p.kind in KINDS and p.direction != "backward"
+        optional = p.name not in either and p.kind in KINDS and p.direction != "backward" and (p is not IGNORE_NAN or values in ("nan", "any"))
         if p.name == chosen or p.default is REQUIRED or p.kind == "seed" or (optional and draw(st.booleans())):
             own[p.name] = KINDS[p.kind](draw, p, op, x, window)
     if own.get("samples") is not None:

@@ -118,6 +118,33 @@ def avg(v, n):
     return v.sum() / n
 
 
+def total(v):
+    """y = sum v."""
+    return v.sum()
+
+
+def std(v, correction=0.0):
+    """y = sqrt(sum (v - mean v)^2 / (len(v) - correction)); NaN where no more elements than the correction are there."""
+    return np.sqrt(((v - v.mean()) ** 2).sum() / (len(v) - correction)) if len(v) > correction else np.nan
+
+
+def known(formula, v, **own):
+    """A formula of the elements that are not NaN; of a window that has no other NaN (a sum: 0), at its first position."""
+    there = np.flatnonzero(~np.isnan(v))
+    if not len(there):
+        nothing = 0.0 if formula is total else np.nan
+        return (nothing, 0) if formula in (maximum, minimum) else nothing
+    found = formula(v[there], **own)
+    return (found[0], there[found[1]]) if isinstance(found, tuple) else found
+
+
+def known_avg(v, n, counts):
+    """y = the sum of the elements that are not NaN over n, less how many are NaN if n counts."""
+    missing = np.isnan(v).sum()
+    n = n - missing if counts else n
+    return v[~np.isnan(v)].sum() / n if n else np.nan
+
+
 def lp(v, p, n=1):
     """y = (sum |v|^p / n)^(1/p), n = 1 for the norm and len(v) for the power mean; p = +-inf gives max|v| and min|v|.
 
@@ -210,6 +237,14 @@ def rank(v, t=None, alpha=None):
 def median(v):
     """y = the lower median, element (n - 1) // 2 of the ascending window."""
     return np.nan if np.isnan(v).any() else np.sort(v)[(len(v) - 1) // 2]
+
+
+def mode(v):
+    """y = the most frequent element, of equally frequent ones the least, with the position of the first element equal to it; as maximum for NaN."""
+    if np.isnan(v).any():
+        return maximum(v)
+    values, first, votes = np.unique(v, return_index=True, return_counts=True)
+    return values[votes.argmax()], first[votes.argmax()]
 
 
 def mixed(v, a):

@@ -1,6 +1,8 @@
 """Backward: every example against directional finite differences of the float64 reference; then every dtype and order against float64."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import oracle
 import pytest
@@ -21,6 +23,8 @@ def gradients(e: Example, grad, x, args=None, **more) -> list:
 def test_finite_differences(name, ndim):
     rng = np.random.default_rng(5)
     for e in examples(name, ndim):
+        if name == "mode":  # which depends on elements that are equal
+            e = replace(e, x=rng.permutation(e.x.size).reshape(e.x.shape) / 8)
         y = e.expected()[0]
         grad = rng.standard_normal(y.shape)
         got = gradients(e, grad, e.x)

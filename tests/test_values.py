@@ -4,13 +4,16 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import oracle
 import pytest
 from cases import CASES
 
 import numbapool
+from numbapool import testing
 from numbapool.testing import TOLERANCE
 
 INF, NAN = np.inf, np.nan
+KNOWN = {"ignore_nan": True}
 LENGTH = 2 * 37  # windows side by side: vector bodies and their remainders
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 
@@ -42,6 +45,18 @@ RULES = [  # pooling, own parameters, window, y
     ("max", {}, [1, NAN, 3], NAN), ("max", {}, [-INF, -INF, -INF], -INF), ("max", {}, [1, INF, 3], INF),
     ("min", {}, [1, NAN, 3], NAN), ("min", {}, [INF, INF, INF], INF), ("min", {}, [1, -INF, 3], -INF),
     ("avg", {}, [1, NAN, 3], NAN), ("avg", {}, [1, INF, 3], INF), ("avg", {}, [-INF, INF, 3], NAN),
+    ("max", KNOWN, [1, NAN, 3], 3), ("max", KNOWN, [NAN, -INF, NAN], -INF), ("max", KNOWN, [NAN] * 3, NAN),
+    ("min", KNOWN, [NAN, 2, 3], 2), ("min", KNOWN, [NAN, INF, NAN], INF), ("min", KNOWN, [NAN] * 3, NAN),
+    ("avg", KNOWN, [1, NAN, 4], 2.5), ("avg", KNOWN, [NAN] * 3, NAN), ("avg", KNOWN, [1, NAN, INF], INF),
+    ("avg", {**KNOWN, "divisor_override": 2}, [1, NAN, 4], 2.5), ("avg", {**KNOWN, "divisor_override": 2}, [NAN] * 3, 0),
+    ("sum", {}, [1, 2, 4], 7), ("sum", {}, [1, NAN, 4], NAN), ("sum", {}, [INF, 1, -INF], NAN), ("sum", KNOWN, [1, NAN, 4], 5),
+    ("sum", KNOWN, [NAN] * 3, 0), ("sum", KNOWN, [NAN, INF, 1], INF),
+    ("std", {}, [1, 4, 4], 2**.5), ("std", {"correction": 1}, [1, 4, 4], 3**.5),
+    ("std", {}, [2, 2, 2], 0), ("std", {}, [1, NAN, 4], NAN), ("std", {}, [1, INF, 4], NAN), ("std", KNOWN, [1, NAN, 4], 1.5),
+    ("std", {**KNOWN, "correction": 1}, [1, NAN, 4], 4.5**.5), ("std", {**KNOWN, "correction": 1}, [NAN, NAN, 4], NAN),
+    ("std", KNOWN, [NAN, 4, NAN], 0), ("std", KNOWN, [NAN] * 3, NAN), ("std", KNOWN, [NAN, INF, 1], NAN), ("std", {}, [64, 64, 67], 2**.5),
+    ("mode", {}, [3, 1, 3], 3), ("mode", {}, [3, 1, 2], 1), ("mode", {}, [4, 2, 2, 4], 2), ("mode", {}, [1, NAN, 1], NAN),
+    ("mode", {}, [INF, 1, INF], INF), ("mode", {}, [5, -INF, 5, -INF, 1], -INF),
     ("soft", {}, [1, NAN, 3], NAN), ("soft", {}, [1, -INF, 1], 1), ("soft", {}, [-INF] * 3, -INF), ("soft", {}, [1, INF, -INF], INF),
     ("soft", {}, [3e4, 3e4, 3e4], 3e4), ("soft", {}, [-3e4, 3e4, 0], 3e4), ("soft", {"temperature": 0.01}, [1, 2, 3], 3),
     ("swap", {}, [1, NAN, 3], NAN), ("swap", {}, [1, -INF, 1], 1), ("swap", {}, [INF, 1, INF], INF),
@@ -115,6 +130,98 @@ def test_the_last_nan_and_the_first_of_equals_are_chosen(dtype):
                 x = np.tile(np.array(window, np.float64), 37)[None, None].astype(kind)
                 index = f(np.ascontiguousarray(x.transpose(0, 2, 1)) if last else x, 4, channels_last=last, return_indices=True)[1]
                 np.testing.assert_array_equal(index.ravel(), np.arange(37) * 4 + place)
+
+
+WINDOWS = {1: [((2,), {}), ((3, 2, 1), {}), ((4, 3), {"dilation": 2}), ((9, 1, 4), {})],
+           2: [((2,), {}), ((3, 2, 1), {}), (((3, 2), 1), {"dilation": 2}), (((7, 5), (2, 1), (3, 2)), {})],
+           3: [((2,), {}), ((3, 2, 1), {})]}
+
+
+def axes_of(spatial, args, kwargs):
+    kernel, stride, padding = (*args, *(None, 0)[len(args) - 1:])
+    return oracle.sliding_axes(spatial, kernel, stride, padding, **kwargs)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("name", ["avg", "sum", "std", "max", "min"])
+def test_nan_is_left_out(name, dtype, channels_last):
+    """By loops of every kind, windows without a number and without a NaN among them; gradients are those of the numbers, and 0 for NaN."""
+    formula = {"max": oracle.maximum, "min": oracle.minimum, "sum": oracle.total}.get(name) or getattr(oracle, name)
+    rng, rtol = np.random.default_rng(0), TOLERANCE[dtype][0]
+    for ndim in (1, 2, 3) if dtype == "float32" else (2,):
+        shape = (2, 3, *((61,), (13, 22), (5, 6, 8))[ndim - 1])
+        x = (rng.integers(-40, 40, shape) / 8).astype(dtype)
+        x[rng.random(shape) < 0.4] = NAN
+        x[0, 0, ..., :9], x[1, 1] = NAN, 1
+        memory = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if channels_last else x
+        for args, kwargs in WINDOWS[ndim]:
+            axes = axes_of(shape[2:], args, kwargs)
+            own = dict(channels_last=channels_last, ignore_nan=True, **kwargs, **({"count_include_pad": False} if name == "avg" else {}))
+            f, back = (getattr(numbapool, f"{name}_pool{ndim}d{b}") for b in ("", "_backward"))
+            wanted = oracle.pool(lambda v, *n: oracle.known(formula, v, *n) if name != "avg" else oracle.known_avg(v, *n, True), x, axes,
+                                 *([oracle.divisors(axes, False)] if name == "avg" else []), return_indices=name in ("max", "min"))
+            got = f(memory, *args, **own, **({"return_indices": True} if name in ("max", "min") else {}))
+            index = got[1] if name in ("max", "min") else None
+            y, *more = (np.moveaxis(a, -1, 1) if channels_last else a for a in (got if isinstance(got, tuple) else (got,)))
+            expected = wanted[0] if isinstance(wanted, tuple) else wanted
+            np.testing.assert_allclose(y.astype(np.float64), expected, 4 * rtol, 8 * rtol, err_msg=f"{name}{ndim}d {args}")
+            if more:
+                np.testing.assert_array_equal(more[0], wanted[1])
+            numbers = ~np.isnan(expected)
+            assert numbers.any() and (name == "sum" or not numbers.all())
+            grad = np.where(np.isnan(y), 0, testing.upstream(y)).astype(dtype)
+            g = np.ascontiguousarray(np.moveaxis(grad, 1, -1)) if channels_last else grad
+            found = [np.moveaxis(a, -1, 1) if channels_last else a for a in (back(g, memory, *args, **own), *(
+                [back(g, memory, *args, **own, indices=index)] if more else []))]
+            for grad_x in found:
+                known = ~np.isnan(x)
+                assert (grad_x[~known & (grad_x != 0)].size == 0) or more  # the first of a window of NaNs gets its g, which is 0 here
+                expected_gradient = slopes(name, x.astype(np.float64), axes, grad.astype(np.float64))
+                np.testing.assert_allclose(grad_x.astype(np.float64), expected_gradient, 8 * rtol, 40 * rtol, err_msg=f"{name}{ndim}d {args}")
+
+
+def slopes(name, x, axes, g):
+    """The gradient, window by window, by its definition."""
+    result = np.zeros(x.shape)
+    for at in np.ndindex(g.shape):
+        places = np.ix_(*(axis[o][0] for axis, o in zip(axes, at[2:], strict=True)))
+        window = x[at[:2]][places]
+        known = ~np.isnan(window)
+        n = known.sum()
+        if not n:
+            continue
+        v, own = window[known], np.zeros(window.shape)
+        if name in ("max", "min"):
+            own.flat[np.flatnonzero(known.ravel() & (window.ravel() == (v.max() if name == "max" else v.min())))[0]] = 1
+        elif name == "std":
+            own[known] = (v - v.mean()) / (n * v.std()) if v.std() else 0
+        else:
+            own[known] = 1 if name == "sum" else 1 / n
+        result[at[:2]][places] += g[at] * own
+    return result
+
+
+def test_integers_have_no_nan():
+    x = np.arange(24, dtype=np.uint8).reshape(1, 1, 4, 6)
+    for name in ("avg", "sum", "std", "max", "min"):
+        f = getattr(numbapool, f"{name}_pool2d")
+        np.testing.assert_array_equal(f(x, 2, ignore_nan=True), f(x, 2))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int64", "bool"])
+def test_integers_are_summed_exactly(dtype):
+    x = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, (1, 2, 9, 34)).astype(dtype)
+    if dtype == "int64":
+        x[:] += 1 << 60
+    for kernel in (2, 3, 9):
+        y = numbapool.sum_pool2d(x, kernel)
+        h, w = (n // kernel for n in x.shape[2:])
+        blocks = x[:, :, :h * kernel, :w * kernel].reshape(1, 2, h, kernel, w, kernel)
+        assert y.dtype == np.int64
+        np.testing.assert_array_equal(y, blocks.astype(np.int64).sum((3, 5)))
+    grad = numbapool.sum_pool2d_backward(np.ones((1, 2, 4, 17), np.float64 if dtype == "int64" else np.float32), x, 2)
+    np.testing.assert_array_equal(grad, np.arange(9)[:, None] * np.ones(34) < 8 * np.ones((1, 2, 1, 1)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

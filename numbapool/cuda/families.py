@@ -284,6 +284,20 @@ def read_at(call: Call, source: View, index: View) -> View:
     return result
 
 
+class Vote(Select):
+    """y is the most frequent element of the window; votes are counted by comparing it with all others."""
+
+    def choose(self, call: Call, results: dict[int, Any], values: bool, indexed: bool, long_index: bool, wide: bool | None = None) -> None:
+        """The kernel of the forward pass."""
+        def build(vectors: bool) -> tuple[list[Task], Tables]:
+            head = header(call, Tables())
+            views = {at.X: call.x, **results}
+            broad = head.wide({k: v.strides for k, v in views.items() if isinstance(v, View)}) if wide is None else wide
+            kernel = kernels.vote_kernel(call.dtype, call.lanes, broad, values=values, indexed=indexed, long_index=long_index)
+            return [head.task(kernel, located(views), "outputs")], head.tables
+        add(call, build)
+
+
 class Draw(Select):
     """y is an element of the window that is drawn by samples or a seed."""
 
@@ -380,4 +394,4 @@ class Order:
         return [result, families.Order.weight_gradient(call, given, host, counts)]
 
 
-FAMILIES = {"fold": Fold(), "select": Select(), "draw": Draw(), "order": Order()}
+FAMILIES = {"fold": Fold(), "select": Select(), "vote": Vote(), "draw": Draw(), "order": Order()}

@@ -127,6 +127,13 @@ def index_kernel(loop: str, dtype: str, lanes: int, channel: bool, wide: bool, *
 
 
 @functools.cache
+def vote_kernel(dtype: str, channel: bool, wide: bool, *, values: bool, indexed: bool, long_index: bool) -> Kernel:
+    """vote_forward."""
+    bound = dict(VALUES=values, INDEXED=indexed, PER_PLANE=False)
+    return Kernel("vote_forward", (select,), dtype, bound, 1, channel, wide, long_index)
+
+
+@functools.cache
 def draw_kernel(formula: types.ModuleType, dtype: str, channel: bool, wide: bool, *, values: bool, indexed: bool, long_index: bool,
                 sampled: bool) -> Kernel:
     """draw_forward."""

@@ -1,11 +1,13 @@
 """Max pooling: y = max x, and the position of the element.
 
 Source: torch.nn.functional.max_pool2d: the first of equal elements in row-major order, NaN propagates (the index is the
-last NaN's), padding never takes part.  TensorFlow and Caffe drop NaN, and route its gradient elsewhere; this does not.
+last NaN's), padding never takes part.  TensorFlow and Caffe drop NaN, and route its gradient elsewhere; this does with ignore_nan alone (nanmax.py).
 
 Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
 """
 from ..numeric import lowest
+from ..parameters import IGNORE_NAN
+from . import nanmax
 
 title = "max"
 family = "select"
@@ -13,6 +15,12 @@ equation = "y = max xᵢ"
 gradient = "1 for the chosen element"
 source = "torch.nn.functional.max_pool2d"
 forms = ("sliding", "adaptive", "global")
+parameters = (IGNORE_NAN,)
+
+
+def ignoring_nan(own):
+    """The formula that leaves NaN out."""
+    return nanmax
 
 
 def worst():

@@ -5,6 +5,8 @@ The mirror of max pooling, with its rules: the first of equal elements, NaN prop
 Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
 """
 from ..numeric import highest
+from ..parameters import IGNORE_NAN
+from . import nanmin
 
 title = "min"
 family = "select"
@@ -12,6 +14,12 @@ equation = "y = min xᵢ"
 gradient = "1 for the chosen element"
 source = "as max"
 forms = ("sliding", "adaptive", "global")
+parameters = (IGNORE_NAN,)
+
+
+def ignoring_nan(own):
+    """The formula that leaves NaN out."""
+    return nanmin
 
 
 def worst():

@@ -122,7 +122,7 @@ class Forward(Operator):
         """The same of tensors without memory."""
         p, given = self.pooling, dict(zip(self.pooling.names, values, strict=True))
         sizes = shapes.outputs(p.operation.form.name, shapes.spatial_of(x.shape, p.ndim, given["channels_last"]), given)
-        dtype = x.dtype if p.operation.integers or x.is_floating_point() else torch.float64 if x.dtype.itemsize == 8 else torch.float32
+        dtype = getattr(torch, p.operation.result(str(x.dtype).removeprefix("torch.")))
         y, *more = (shapes.empty(x, sizes, p.ndim, given["channels_last"], p.name, d) for d in (dtype, *(torch.int64,) * self.indexed))
         return (y, *more) if more else y
 

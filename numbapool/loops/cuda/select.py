@@ -1,8 +1,9 @@
-"""Select and draw on a GPU: y is an element of the window, and its place is its index.
+"""Select, vote and draw on a GPU: y is an element of the window, and its place is its index.
 
-Forward keeps the best element of a window, or draws one.  Backward writes the places to work memory, unless it is given the indices, and then
-`index_gather` adds, for each input, the g of the windows that cover it and name it: no atomics, one order of summation.  Where the windows
-are not known (`index_scatter`: unpooling, drawn windows), a plane is cut into slices, and a task follows all indices of the plane into its own.
+Forward keeps the best element of a window, or the most frequent one, or draws one.  Backward writes the places to work memory, unless it is given
+the indices, and then `index_gather` adds, for each input, the g of the windows that cover it and name it: no atomics, one order of summation.  Where
+the windows are not known (`index_scatter`: unpooling, drawn windows), a plane is cut into slices, and a task follows all indices of the plane into
+its own.
 Legend: see ground.py.
 """
 from __future__ import annotations
@@ -126,7 +127,7 @@ def before(v, here, best, where):
     """Whether an element of one part is chosen over that of another."""
     if v != v:
         return best == best or here > where
-    return best == best and (better(v, best) or (v == best and here < where))
+    return better(v, best) or (v == best and here < where)
 
 
 def index_gather(f, o, i, z):
@@ -187,6 +188,42 @@ def index_read(f, o, i, z):
         at = spot(o[X], d, ix(row - madd(d, ix(f[H]), ix(0))), ix(ix(k) - madd(row, ix(f[W]), ix(0))))
         v = load(base(o[X], n, c, SIZE), at)
     store(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), v)
+
+
+# ---------------------------------------------------------------- vote
+
+def votes_for(f, x, at_x, box, value):
+    """How many elements of a window equal one."""
+    votes = 0
+    for a in range(box[3]):
+        for b in range(box[4]):
+            at = spot(x, madd(ix(a), ix(f[D_STEP]), box[0]), madd(ix(b), ix(f[H_STEP]), box[1]), box[2])
+            for t in range(box[5]):
+                if load(at_x, madd(madd(ix(t), ix(f[W_STEP]), ix(0)), ix(x[5]), at)) == value:
+                    votes += 1
+    return votes
+
+
+def vote_forward(f, o, i, z):
+    """y of a task, or the place of its element, or both: the most frequent, of equally frequent ones the least, of equal ones the first."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    x, at_x, box = o[X], base(o[X], n, c, SIZE), window_of(f, n, c, od, oh, ow)
+    best, where, most = load(at_x, spot(x, box[0], box[1], box[2])), place(f, box), 0
+    for a in range(box[3]):
+        d = madd(ix(a), ix(f[D_STEP]), box[0])
+        for b in range(box[4]):
+            h = madd(ix(b), ix(f[H_STEP]), box[1])
+            at, here = spot(x, d, h, box[2]), madd(madd(d, ix(f[H]), h), ix(f[W]), box[2])
+            for t in range(box[5]):
+                w = madd(ix(t), ix(f[W_STEP]), ix(0))
+                v = load(at_x, madd(w, ix(x[5]), at))
+                votes = votes_for(f, x, at_x, box, v)
+                if v != v or (best == best and (votes > most or (votes == most and v < best))):
+                    best, where, most = v, ix(here + w), votes
+    if VALUES:
+        store(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), best)
+    if INDEXED:
+        write_index(base(o[INDEX], n, c, INDEX_SIZE), spot(o[INDEX], od, oh, ow), where)
 
 
 # ---------------------------------------------------------------- draw
