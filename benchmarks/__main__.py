@@ -5,6 +5,7 @@ python -m benchmarks --base REV --only REGEX               beside another revisi
 python -m benchmarks report RESULT.json                    write README.md's table and docs/performance.png
 python -m benchmarks cliffs [--quick]                      look for window sizes at which times jump
 python -m benchmarks capi [--only REGEX]                   the C library beside Python's calls
+python -m benchmarks rasters [--only NAME]                 images in 2x2 blocks, beside what people reduce them with
 python -m benchmarks gpu [--only REGEX] [--full]           all poolings on a CUDA device
 """
 from __future__ import annotations
@@ -27,7 +28,7 @@ RESULTS = Path(__file__).with_name("results")
 def options() -> argparse.ArgumentParser:
     """The arguments of all commands."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", default="run", choices=["run", "report", "cliffs", "capi", "gpu"])
+    parser.add_argument("command", nargs="?", default="run", choices=["run", "report", "cliffs", "capi", "gpu", "rasters"])
     parser.add_argument("result", nargs="?", type=Path, help="report: the result file")
     parser.add_argument("--only", default="", metavar="REGEX", help="rows whose label it is found in")
     parser.add_argument("--full", action="store_true", help="all rows: hours")
@@ -110,6 +111,17 @@ def c_library(given: argparse.Namespace) -> int:
     return 0
 
 
+def images(given: argparse.Namespace) -> int:
+    """The command rasters."""
+    from . import rasters
+    result = {"machine": machine.described(), **rasters.sweep(given.only, given.seconds)}
+    if given.json is not None:
+        save(result, given.json, "-rasters")
+    if given.report:
+        rasters.write(result)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line."""
     parser = options()
@@ -121,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not given.list and floor.compiler() is None:
         parser.error("the floor is C: no compiler (cc, gcc, clang) was found")
-    return {"cliffs": sweep, "capi": c_library, "gpu": gpu.main}.get(given.command, benchmark)(given)
+    return {"cliffs": sweep, "capi": c_library, "gpu": gpu.main, "rasters": images}.get(given.command, benchmark)(given)
 
 
 if __name__ == "__main__":

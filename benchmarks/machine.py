@@ -16,7 +16,7 @@ from . import floor, timing
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("numba", "llvmlite", "numpy", "torch", "jax", "onnxruntime", "ai-edge-litert", "tensorflow", "tensorflow-cpu",
-            "opencv-python", "opencv-python-headless", "scikit-image")
+            "opencv-python", "opencv-python-headless", "scikit-image", "xarray", "dask")
 
 
 def text(path: str) -> str:

@@ -116,10 +116,15 @@ def first_calls(rows: list[Result]) -> str:
 
 def with_tables(readme: str, result: Result) -> str:
     """The README with its performance part made anew."""
-    if BEGIN not in readme:
-        raise ValueError(f"the README has no line {BEGIN.strip()}")
-    head, rest = readme.split(BEGIN, 1)
-    return head + BEGIN + tables(result) + END + rest.split(END, 1)[1]
+    return with_part(readme, BEGIN, tables(result))
+
+
+def with_part(readme: str, begin: str, text: str) -> str:
+    """The README with what follows a line, up to the end that is marked, in its place."""
+    if begin not in readme:
+        raise ValueError(f"the README has no line {begin.strip()}")
+    head, rest = readme.split(begin, 1)
+    return head + begin + text + END + rest.split(END, 1)[1]
 
 
 def write(result: Result, readme: Path = README, picture: Path = PICTURE) -> None:

@@ -82,7 +82,8 @@ def docstring(f: Function) -> str:
     title = f"{formula.title[0].upper()}{formula.title[1:]} pooling {kinds[operation.form.prefix]} in {operation.ndim}d"
     title = getattr(formula, "headline", title)
     equation = f"dy/dx_i: {formula.gradient}" if f.backward else formula.equation
-    integers = "Integers and bool keep their dtype." if operation.integers else "Integers and bool are copied to float32 (64-bit ones to float64)."
+    become = "int64" if operation.wide and not f.backward else "float32 (64-bit ones to float64)"
+    integers = "Integers and bool keep their dtype." if operation.integers else f"Integers and bool are copied to {become}."
     first = f"x : array, {inside}\n    NumPy, torch (CPU) or JAX array, or any with DLPack; any strides, never written.  {HALF_NOTE}.  {integers}"
     texts = [first] + [parameter(a, f) for a in f.arguments if a.name not in ("grad", "x")]
     if f.backward:
@@ -116,7 +117,7 @@ def table(poolings: Sequence[str]) -> str:
         extra = [a.name for a in forward.arguments if a.name in getattr(operation.form, "words", {}) and not a.name.startswith("return_")]
         own = ", ".join(f"`{n}`" for n in [*operation.parameters, *extra] if n != "kernel_size") or "none"
         windows = ", ".join(getattr(x, "name", x) for x in formula.forms)
-        dtypes = "floats, integers" if operation.integers else "floats"
+        dtypes = "floats, integers" if operation.integers or operation.wide else "floats"
         cells = (f"`{operation.where.replace('1d', '')}{{1,2,3}}d`", formula.equation, formula.gradient, own, windows, returns_of(backward), dtypes,
                  formula.source)
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")

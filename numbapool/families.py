@@ -261,9 +261,14 @@ class Draw(Select):
 
     def run(self, call: Call, backward: bool, indexed: bool, operands: dict[int, Any], distances: dict[int, Any], addresses: dict[int, Any]) -> None:
         """The kernel that suits the windows."""
-        quad = call.quad(operands, backward)
+        ranked = getattr(call.formula, "by_rank", False)
+        quad = not ranked and call.quad(operands, backward)
         kernel = kernels.draw_kernel(call.formula, backward, call.dtype, indexed, self.wide(call), quad, call.lanes and quad)
-        call.launch(kernel, call.plan({**distances, **operands}, backward), backward, {**addresses, **operands})
+        if ranked:
+            numbers = [representable(call, p) for p in call.formula.parameters if p.kind == "number"]
+            addresses = {**addresses, at.NUMBERS: call.constant(np.array(numbers))}
+        sort = {"sort": True} if ranked and prod(int(a.count.max()) for a in call.axes) > MOST_TAPS else {}
+        call.launch(kernel, call.plan({**distances, **operands}, backward, **sort), backward, {**addresses, **operands})
 
     def reads(self, call: Call) -> tuple[dict[int, Any], dict[int, Any]]:
         """The samples, or the seed."""

@@ -18,7 +18,7 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         spread for elements in its reach.
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 vote    nothing: the most frequent element, see loops/cpu/vote.py
-draw    chance(v) -> the weight of an element
+draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements
 order   weights on the host, see loops/cpu/order.py
 """
 from __future__ import annotations
@@ -221,6 +221,8 @@ def draw_kernel(formula: types.ModuleType, backward: bool, dtype: str, indexed: 
         bound |= _quads(dtype, channel)
     else:
         bound |= dict(MOST_TAPS=order.MOST_TAPS, tap_lanes=_stack(work, order.MOST_TAPS * LANES))
+    if getattr(formula, "by_rank", False):
+        bound |= dict(draw=draw.draw_ranked, SHORT=False, numbers=fold.numbers1)
     return stamp(f"draw_{'quad_' if quad else ''}{'backward' if backward else 'forward'}", [draw, formula], dtype, bound)
 
 

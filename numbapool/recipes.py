@@ -37,6 +37,7 @@ RECIPES: dict[str, Callable[[np.ndarray, int], Arguments]] = {
     "lse": lambda x, kernel: {"r": 10.0},
     "auto": lambda x, kernel: {"alpha": -4.0},
     "blur": lambda x, kernel: {"filter_size": 2 * kernel, "stride": kernel},
+    "max_blur": lambda x, kernel: {"kernel_size": kernel, "filter_size": 2 * kernel, "stride": kernel},
     "gated": lambda x, kernel: {"omega": np.full((kernel, kernel), 1 / kernel**2)},
     "fractional_max": _fractional,
     "fractional_avg": _fractional,

@@ -340,6 +340,11 @@ def _blurred(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
             "pad_mode": draw(st.sampled_from(["reflect", "replicate", "constant"]))}
 
 
+def _max_blurred(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
+    """The same after maxima."""
+    return {"kernel_size": tuple(draw(st.integers(1, min(n, 3))) for n in x.shape[2:]), **_blurred(draw, op, x)}
+
+
 def _halved(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
     """Windows of two elements an axis."""
     assume(min(x.shape[2:]) > 1)
@@ -349,5 +354,5 @@ def _halved(draw: Any, op: Operation, x: np.ndarray) -> dict[str, Any]:
 WINDOWS: dict[str, Function] = {  # by the name of the form: (draw, operation, x) -> arguments
     "sliding": lambda draw, op, x: draw(windows(op.ndim, x.shape[2:])), "adaptive": _adaptive, "global": lambda draw, op, x: {},
     "sampled": _sampled, "fractional": _fractional, "unpooled": _unpooled, "blurred": _blurred,
-    "halved": _halved,
+    "max_blurred": _max_blurred, "halved": _halved,
 }

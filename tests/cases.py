@@ -145,6 +145,15 @@ def blur(ndim: int) -> Iterator[Example]:
             yield Example(f"blur{ndim}d-{args}-{spatial}", f"blur_pool{ndim}d", x, args, kwargs, lambda x, a, kw: oracle.blur(x, *a, **kw))
 
 
+def max_blur(ndim: int) -> Iterator[Example]:
+    """Kernels and filters of even and odd sizes."""
+    rng = np.random.default_rng(ndim)
+    for args, kwargs in (
+            ((), {}), ((sized([2, 3, 1], ndim), 1, 3), {"pad_mode": "replicate"}), ((3, 2, sized([2, 5, 4], ndim)), {"pad_mode": "constant"})):
+        x = rng.standard_normal((BATCH, CHANNELS, *SIZES[ndim]))
+        yield Example(f"max_blur{ndim}d-{args}", f"max_blur_pool{ndim}d", x, args, kwargs, lambda x, a, kw: oracle.max_blur(x, *a, **kw))
+
+
 def dpp(ndim: int) -> Iterator[Example]:
     """Lite and full, symmetric and not, on an odd axis, too."""
     rng = np.random.default_rng(ndim)
@@ -199,6 +208,12 @@ def stochastic(x, axes, args, own):
     if own.get("training", True):
         return oracle.pool(oracle.stochastic, x, axes, own["samples"], return_indices=True)
     return oracle.pool(oracle.stochastic_inference, x, axes)
+
+
+def rank_stochastic(x, axes, args, own):
+    if own.get("training", True):
+        return oracle.pool(oracle.rank_stochastic, x, axes, own["samples"], own.get("alpha", 0.5), return_indices=True)
+    return oracle.pool(oracle.rank_stochastic_inference, x, axes, own.get("alpha", 0.5))
 
 
 def of_size(draw, *sizes):
@@ -300,15 +315,19 @@ CASES: dict[str, Case] = {
     "ordinal": Case(by_rank(oracle.ordinal), of_size(lambda rng, size: rng.random(size) + 0.1, (4,), (CHANNELS, 2), (50,)), learns=(0,),
                     forms=("sliding",)),
     "rank": Case(rank, (given(t=2), given(t=1), given(alpha=0.4), given(t=50))),
-    "median": Case(lambda x, axes, args, own: oracle.pool(oracle.median, x, axes)),
+    "median": Case(lambda x, axes, args, own: oracle.pool(lambda v: oracle.median(v, **own_of(own, "even")), x, axes), (given(), given(even="mean"))),
     "mode": Case(lambda x, axes, args, own: oracle.pool(oracle.mode, x, axes, return_indices=True), indexed=True, integers=True,
                  values=lambda rng, shape: rng.integers(-2, 3, shape).astype(float)),
     "mixed": Case(mixed, (given(0.5), given(np.array([-1.0, 0.3, 2.0])), lambda rng, x, out: ((rng.random(out[1:]),), {})), learns=(0,)),
     "gated": Case(special=gated, forms=("sliding",)),
+    "idw": Case(lambda x, axes, args, own: oracle.pool(oracle.idw, x, axes)),
     "blur": Case(special=blur),
+    "max_blur": Case(special=max_blur),
     "dpp": Case(special=dpp),
     "ada": Case(ada, (given(0.7), lambda rng, x, out: ((rng.random(out[2:]),), {})), learns=(0,), forms=("sliding",)),
     "stochastic": Case(stochastic, (drawn, given(training=False)), indexed=True),
+    "rank_stochastic": Case(rank_stochastic, (drawn, given(training=False), given(alpha=0.3, training=False),
+                                              lambda rng, x, out: ((), {**drawn(rng, x, out)[1], "alpha": 0.2})), indexed=True),
     "s3": Case(special=s3),
     "fractional_max": Case(special=fractional_max),
     "fractional_avg": Case(special=lambda ndim: fractional("fractional_avg", oracle.avg, ndim)),

@@ -234,8 +234,10 @@ def rank(v, t=None, alpha=None):
     return (alpha * (1 - alpha) ** np.arange(len(v)) * falling).sum()
 
 
-def median(v):
-    """y = the lower median, element (n - 1) // 2 of the ascending window."""
+def median(v, even="lower"):
+    """y = the lower median, element (n - 1) // 2 of the ascending window; or NumPy's median, the mean of the two in the middle."""
+    if even == "mean":
+        return np.median(v)
     return np.nan if np.isnan(v).any() else np.sort(v)[(len(v) - 1) // 2]
 
 
@@ -250,6 +252,14 @@ def mode(v):
 def mixed(v, a):
     """y = a max v + (1 - a) mean v."""
     return a * v.max() + (1 - a) * v.mean()
+
+
+def idw(v):
+    """y = sum w v / sum w, w = 1 / |v - m|, m = mean v; its limit, m, where an element is the mean."""
+    d = np.abs(v - v.mean())
+    if not np.isfinite(v).all() or (d == 0).any():
+        return v.mean()
+    return (v / d).sum() / (1 / d).sum()
 
 
 def gated(v, omega):
@@ -291,6 +301,24 @@ def stochastic_inference(v):
     if p.sum() == 0 or np.isinf(p.sum()):
         return p.sum()
     return (p / p.sum() * p).sum()
+
+
+def rank_stochastic(v, u, alpha=0.5):
+    """y = the r-th largest, r the first rank at which p_1 + ... + p_r >= u sum p, p_r = alpha (1 - alpha)^(r - 1), with its position; or NaN."""
+    if np.isnan(v).any():
+        return maximum(v)
+    order = np.argsort(-v, kind="stable")
+    p = alpha * (1 - alpha) ** np.arange(len(v))
+    for r, running in enumerate(np.cumsum(p)):
+        if running >= u * (1 - (1 - alpha) ** len(v)):
+            return v[order[r]], order[r]
+    return v[order[-1]], order[-1]
+
+
+def rank_stochastic_inference(v, alpha=0.5):
+    """y = sum p_r v_(r) / sum p."""
+    p = alpha * (1 - alpha) ** np.arange(len(v))
+    return np.nan if np.isnan(v).any() else (np.sort(v)[::-1] * p).sum() / p.sum()
 
 
 # Whole arrays.
@@ -355,6 +383,11 @@ def by_position(formula, x, axes, numbers, omega):
         taps[out] = omega[np.ix_(*(n[o] for n, o in zip(numbers, out, strict=True)))].ravel()
     positions = iter(list(taps) * (x.shape[0] * x.shape[1]))
     return pool(lambda v: formula(v, taps[next(positions)]), x, axes)
+
+
+def max_blur(x, kernel_size=2, stride=2, filter_size=4, pad_mode="reflect"):
+    """The maxima with stride 1, blurred."""
+    return blur(pool(maximum, x, sliding_axes(x.shape[2:], kernel_size, 1), return_indices=True)[0], filter_size, stride, pad_mode)
 
 
 def blur(x, filter_size=4, stride=2, pad_mode="reflect"):

@@ -36,7 +36,8 @@ TENSORS = {
     "swap": ("x y", "grad x grad_x"),
 }
 # poolings that the C library does not have
-PYTHON_ONLY = {"sum", "std", "mode", "lse", "auto", "ordinal", "rank", "median", "mixed", "gated", "ada", "blur", "dpp"}
+PYTHON_ONLY = {"rank_stochastic", "idw", "max_blur", "sum", "std", "mode", "lse", "auto", "ordinal", "rank", "median", "mixed", "gated",
+               "ada", "blur", "dpp"}
 # what DLPack's own header has beside what ours needs, and how it writes it
 DLPACK = """
 #ifndef DLPACK_DLPACK_H_

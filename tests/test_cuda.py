@@ -14,8 +14,8 @@ from numbapool.testing import TOLERANCE
 pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
 full = pytest.mark.full
 DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
-SOME = {"lp": 2, "gem": 2, "lse": 2, "auto": 2, "ada": 1, "mixed": 2, "gated": 1, "blur": 2, "dpp": 2}  # of sets of kernels
-COMPOSED = ("mixed", "gated", "ada", "blur", "dpp")  # of other poolings' kernels and the library's own operators, or NumPy's
+SOME = {"lp": 2, "gem": 2, "lse": 2, "auto": 2, "ada": 1, "mixed": 2, "gated": 1, "blur": 2, "max_blur": 1, "dpp": 2}  # of sets of kernels
+COMPOSED = ("mixed", "gated", "ada", "blur", "max_blur", "dpp")  # of other poolings' kernels and the library's own operators, or NumPy's
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import numbapool
 from numbapool import document, publish
 
@@ -32,3 +34,6 @@ def test_the_quick_start_runs():
     scope: dict = {}
     exec(start, scope)
     assert scope["grad_x"].shape == scope["x"].shape
+    images = next(b for b in blocks if b.startswith("photo = ")).split("```")[0]
+    exec(images, scope)
+    assert scope["small"].shape == (160, 214, 3) and scope["labels"].dtype == np.uint8 and not np.isnan(scope["spread"]).any()

@@ -163,12 +163,20 @@ def gated(c, a, x, axes):
 
 
 INSTEAD = {"max": oracle.maximum, "min": oracle.minimum, "sum": oracle.total}
+def rank_stochastic(c, a, x, axes):
+    if not a["training"]:
+        return oracle.pool(oracle.rank_stochastic_inference, x, axes, a["alpha"])
+    return oracle.pool(oracle.rank_stochastic, x, axes, uniforms(a, (*x.shape[:2], *map(len, axes))), a["alpha"], return_indices=True)
+
+
 REFERENCES = {  # where `generic` does not do
     "max": maximum, "min": minimum, "fractional_max": maximum, "avg": avg, "fractional_avg": avg, "lp": lp, "stochastic": stochastic,
+    "rank_stochastic": rank_stochastic,
     "gated": gated,
     "sum": lambda c, a, x, axes: oracle.pool(oracle.total, x, axes),
     "mode": lambda c, a, x, axes: oracle.pool(oracle.mode, x, axes, return_indices=True),
     "swap": lambda c, a, x, axes: oracle.pool(oracle.soft, x, axes),
+    "median": lambda c, a, x, axes: oracle.pool(lambda v: oracle.median(v, a["even"]), x, axes),
     "rank": lambda c, a, x, axes: oracle.pool(lambda v: oracle.rank(v, a["t"], a["alpha"]), x, axes),
 }
 
@@ -186,7 +194,7 @@ def reference(c, x=None):
         return s3(c, a, x), size_of(x)
     if c.name == "fractional_max" and a["kernel_size"] is not None:
         return torch_fractional_max(c, a, x), 0
-    if c.name in ("blur", "dpp"):
+    if c.name in ("blur", "max_blur", "dpp"):
         own = {n: v for n, v in a.items() if n in inspect.signature(getattr(oracle, c.name)).parameters and n != "x"}
         return getattr(oracle, c.name)(x, **own), size_of(x)
     axes = axes_of(c, a, x)
@@ -212,7 +220,7 @@ def compared(c):
 
 def kinds_of(name):
     """What values a pooling is compared on: sums that decide which element is chosen or how far a gate is open must be exact."""
-    if name in ("stochastic", "gated", "dpp"):
+    if name in ("stochastic", "gated", "dpp", "idw"):
         return ["exact"]
     return ["exact", "nan"] if name == "std" else ["finite", "any"]  # whose squares must be in range
 
@@ -251,7 +259,7 @@ def as_mean(c, **own):
     """A call with those values of the parameters that make y a mean of its window."""
     if c.name in ("mixed", "ada"):  # whose share is any number, or many
         c = Case(c.name, c.ndim, (c.x, min(max(float(np.ravel(c.args[1])[0]), 0.0), 1.0)), c.kwargs, c.prefix)
-    if c.name == "blur":  # with zeros around it y is none
+    if "pad_mode" in c.kwargs:  # with zeros around it y is none
         c = Case(c.name, c.ndim, c.args, {**c.kwargs, "pad_mode": "reflect"}, c.prefix)
     return changed(c, **MEANS, **({"t": 3, "alpha": None} if c.name == "rank" else {}), **own)
 
@@ -355,7 +363,8 @@ def test_gradients_sum_to_g(name, dtype, check):
 
 
 @pytest.mark.parametrize("name", ["max", "min", "avg", "lp", "sort", "s3", "fractional_max", "fractional_avg", "stochastic", "max_unpool",
-                                  "lip", "ordinal", "rank", "median", "mode", "sum", "mixed", "blur"])
+                                  "lip", "ordinal", "rank", "median", "mode", "sum", "mixed", "blur", "max_blur", "idw", "std",
+                                  "rank_stochastic"])
 def test_adjoint(name, check):
     """Linear poolings, and those that scale with x: for these <f(x), g> = <x, f'(x) g>."""
     @check(6, cases(name, dtype="float64", values="finite"))
@@ -370,7 +379,7 @@ def test_adjoint(name, check):
         testing.adjoint(c.on, transposed, x, testing.upstream(c.on(x)))
 
 
-@pytest.mark.parametrize("name", ["max", "min", "mode", "stochastic", "fractional_max"])
+@pytest.mark.parametrize("name", ["max", "min", "mode", "stochastic", "rank_stochastic", "fractional_max"])
 def test_adjoint_of_given_indices(name, check):
     """With the indices of one x, backward is the transpose of gathering another x."""
     @check(6, exact(name), st.integers(0, 999))

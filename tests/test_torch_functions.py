@@ -11,8 +11,8 @@ import torch
 from numbapool.torch import functional, library
 
 pytestmark = pytest.mark.jit
-SMOOTH = ("avg", "lp", "gem", "soft", "swap", "lip", "auto", "mixed", "blur", "fractional_avg")
-CHOICES = ("max", "min", "fractional_max", "stochastic", "max_unpool")
+SMOOTH = ("avg", "sum", "std", "lp", "gem", "soft", "swap", "lip", "auto", "mixed", "blur", "fractional_avg")
+CHOICES = ("max", "min", "mode", "rank_stochastic", "fractional_max", "stochastic", "max_unpool")
 FEW = [(name, ndim, example) for name, ndim in cases.ALL for example in cases.examples(name, ndim, few=True)[:None if ndim == 2 else 2]]
 EACH = [(name, ndim, cases.examples(name, ndim, few=True)[0]) for name, ndim in cases.ALL]
 ONE = [e if e[1] == 2 else pytest.param(*e, marks=pytest.mark.full) for e in EACH]

@@ -331,7 +331,8 @@ class Draw(Select):
             broad = head.wide({k: v.strides for k, v in views.items() if isinstance(v, View)}) if wide is None else wide
             kernel = kernels.draw_kernel(call.formula, call.dtype, call.lanes, broad, values=values, indexed=indexed, long_index=long_index,
                                          sampled=bool(samples))
-            task = head.task(kernel, located(views), "outputs", sources=seed)
+            numbers = [families.representable(call, p) for p in call.formula.parameters if p.kind == "number"]
+            task = head.task(kernel, located(views), "outputs", numbers, sources=seed)
             if samples:
                 record = at.HEAD + at.RECORD * at.PARAM
                 task.words[record] = tables.place(samples[0], real_name(call.dtype))

@@ -136,10 +136,13 @@ def vote_kernel(dtype: str, channel: bool, wide: bool, *, values: bool, indexed:
 @functools.cache
 def draw_kernel(formula: types.ModuleType, dtype: str, channel: bool, wide: bool, *, values: bool, indexed: bool, long_index: bool,
                 sampled: bool) -> Kernel:
-    """draw_forward."""
+    """draw_forward, or draw_ranked."""
     work = np.dtype(numeric.real_name(dtype)).type
-    bound = dict(chance=formula.chance, threshold=cpu_draw.threshold, fraction=cpu_draw.fraction, LEAST=np.nextafter(work(0), work(1)),
-                 VALUES=values, INDEXED=indexed, SAMPLED=sampled, PER_PLANE=False)
+    bound = dict(fraction=cpu_draw.fraction, VALUES=values, INDEXED=indexed, SAMPLED=sampled, PER_PLANE=False)
+    if getattr(formula, "by_rank", False):
+        bound |= dict(drawn_rank=formula.drawn_rank, above=cpu_order.above, rank_of=order.rank_of, numbers=numbers1)
+        return Kernel("draw_ranked", (select, formula), dtype, bound, 1, channel, wide, long_index)
+    bound |= dict(chance=formula.chance, threshold=cpu_draw.threshold, LEAST=np.nextafter(work(0), work(1)))
     return Kernel("draw_forward", (select, formula), dtype, bound, 1, channel, wide, long_index)
 
 

@@ -6,8 +6,7 @@ eDSCW (edscw.py) weighs elements by their Dice-Sorensen likeness to the window's
 Gradient: beta times the one's plus 1 - beta times the other's, both the true ones; dy/dbeta = eDSCW(x) - soft(x).
 
 The authors' CUDA code treats the weights as constants, gives an all-zero window no gradient, never writes the gradient of beta in its native
-version, and reads wrong elements where stride and kernel differ and in 3d.  Its IDW pooling (weights 1 / |x - m|) gives 3.4e38 for flat
-windows, and is not here.
+version, and reads wrong elements where stride and kernel differ and in 3d.  Its IDW pooling is idw.py.
 """
 from ..composed import Blend
 from ..parameters import REQUIRED, Parameter

@@ -1,7 +1,7 @@
 """Blur pooling: a binomial filter and a stride, y = sum over taps of f x, f the outer product of rows like [1, 3, 3, 1] / 8, one for each axis.
 
 Source: Zhang, "Making convolutional networks shift-invariant again", ICML 2019.  The filter of size f is C(f - 1, k) / 2^(f - 1); the input is
-padded by (f - 1) // 2 before and f // 2 after, so y has ceil(size / stride) elements.  Max-blur pooling is max_pool with stride 1, then this.
+padded by (f - 1) // 2 before and f // 2 after, so y has ceil(size / stride) elements.  max_blur.py takes maxima before.
 pad_mode is that of torch.nn.functional.pad, "reflect", "replicate" or "constant" (zeros); a border wider than the input is reflected again and again.
 
 Gradient: the transpose, dy/dx_i = f at the element's place, for an element that stands for mirrored ones, too, the sum.

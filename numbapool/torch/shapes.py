@@ -26,6 +26,8 @@ def outputs(form: str, spatial: Sequence[Any], given: dict[str, Any]) -> list[An
         return [1] * len(spatial)
     if form == "blurred":
         return [-(-n // s) for n, s in zip(spatial, given["stride"], strict=True)]
+    if form == "max_blurred":
+        return [-(-(n - k + 1) // s) for n, k, s in zip(spatial, given["kernel_size"], given["stride"], strict=True)]
     if form == "halved":
         return [n // 2 for n in spatial]
     if form == "sampled":

@@ -24,16 +24,24 @@ def derivatives(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torc
     learned = tuple(given[n] for n in pooling.learns)
     if pooling.indexed and given.get("training", True):
         return chosen(pooling, cotangents[0], x, given, indices), None, *(None for _ in learned)
-    if name in ("avg", "fractional_avg", "max_unpool", "blur"):
-        return functional.operator(pooling.name)(cotangents[0], *given.values()), None, *(None for _ in learned)
+    if name in ("avg", "sum", "fractional_avg", "max_unpool", "blur"):
+        return linear(pooling, cotangents[0], x, given), None, *(None for _ in learned)
     if name == "lip":
         return of_lip(pooling, cotangents, grad, x, given)
-    if name not in COMPOSED or given.get("gradient", "exact") != "exact":
+    if name not in COMPOSED or given.get("gradient", "exact") != "exact" or given.get("ignore_nan"):
         raise NotImplementedError(f"{pooling.name} has no second derivatives" + (" of this gradient" if name in COMPOSED else ""))
 
     def first(grad: torch.Tensor, *inputs: torch.Tensor) -> tuple:
         return torch.func.vjp(lambda *inputs: COMPOSED[name](pooling, given, *inputs), *inputs)[1](grad)
     return torch.func.vjp(first, grad, x, *learned)[1](tuple(cotangents))
+
+
+def linear(pooling: Pooling, v: torch.Tensor, x: torch.Tensor, given: Given) -> torch.Tensor:
+    """The pooling of v; where NaN is left out, of its elements where x is none."""
+    if not given.get("ignore_nan"):
+        return functional.operator(pooling.name)(v, *given.values())
+    y = functional.operator(pooling.name)(torch.where(x.isnan(), x, v), *given.values())
+    return torch.where(y.isnan(), torch.zeros_like(y), y)  # of a window of NaNs
 
 
 def chosen(pooling: Pooling, v: torch.Tensor, x: torch.Tensor, given: Given, indices: torch.Tensor | None) -> torch.Tensor:
@@ -109,6 +117,14 @@ def auto(pooling: Pooling, given: Given, x: torch.Tensor, alpha: torch.Tensor) -
     return over_windows(pooling, given, "lip", x, per_output(pooling, given, x, alpha) * x)
 
 
+def std(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
+    """By the means of x and of its squares, about the mean of all."""
+    z = x - x.detach().mean()
+    count = over_windows(pooling, given, "sum", torch.ones_like(x.detach()))
+    squares = (average(pooling, given, z * z) - average(pooling, given, z) ** 2) * (count / (count - given["correction"]))
+    return torch.where(squares == 0, 0.0, torch.where(squares == 0, 1.0, squares).sqrt())
+
+
 def mixed(pooling: Pooling, given: Given, x: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
     """Between maximum and mean."""
     a = per_output(pooling, given, x, a)
@@ -122,5 +138,5 @@ def stochastic(pooling: Pooling, given: Given, x: torch.Tensor) -> torch.Tensor:
     return torch.where(sums == 0, 0.0, squares / torch.where(sums == 0, 1.0, sums))
 
 
-COMPOSED: dict[str, Callable[..., torch.Tensor]] = {"soft": soft, "swap": soft, "lp": lp, "gem": gem, "auto": auto, "mixed": mixed,
+COMPOSED: dict[str, Callable[..., torch.Tensor]] = {"soft": soft, "swap": soft, "lp": lp, "gem": gem, "auto": auto, "mixed": mixed, "std": std,
                                                    "stochastic": stochastic}

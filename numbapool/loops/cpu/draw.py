@@ -1,4 +1,4 @@
-"""Draw: y is one element of the window, drawn with probability chance(x) / sum of chances.  Backward gives g to that element.
+"""Draw: y is one element of the window, drawn with probability chance(x) / sum of chances, or by its rank.  Backward gives g to that element.
 
 The choice is the first element with a positive chance whose running sum reaches u times the sum, u a uniform number
 in [0, 1): given (the operand PARAM) or drawn from the generator at the output's position.  Legend: see rows.py; u lanes of
@@ -7,7 +7,7 @@ uniform numbers, drawn = (plane, first, end) what of the generator's they hold.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .order import BLOCK, put_quads, quad_tops
+from .order import BLOCK, above, arrange, collect, put_quads, quad_tops
 from .rows import *  # noqa: F403
 
 
@@ -56,7 +56,7 @@ def fraction(w):
 
 def draw(f, a, x, n, g, od, oh, k, at_work, u, drawn, best, where):
     """The drawn elements of unit k of a row, and how far their positions are from the windows' first elements; what u holds."""
-    total, goal, pack, rows, even, odd = at_work
+    total, goal, pack, rows, even, odd, room = at_work
     o, m, step, box, share = unit_of(f, k, n, g, od, oh)
     table, lx = firsts(f, n, g, o), lane_step(f, X)
     few = (box[1] - box[0]) // box[2] * ((box[4] - box[3]) // box[5]) * ((box[7] - box[6]) // box[8]) <= MOST_TAPS
@@ -78,6 +78,59 @@ def draw(f, a, x, n, g, od, oh, k, at_work, u, drawn, best, where):
         goal[j] = threshold(total[j], own[j])
     pick(f, x, n, g, m, step, box, table, lx, total, goal, best, where, pack, rows, few)
     return drawn
+
+
+def draw_ranked(f, a, x, n, g, od, oh, k, at_work, u, drawn, best, where):
+    """The same by rank, whose probabilities do not depend on the elements: counted among few elements, else found by sorting."""
+    rank, goal, pack, rows, even, odd, room = at_work
+    o, m, step, box, share = unit_of(f, k, n, g, od, oh)
+    table, q = firsts(f, n, g, o), numbers(doubles(a[NUMBERS]))
+    c = (box[1] - box[0]) // box[2] * ((box[4] - box[3]) // box[5]) * ((box[7] - box[6]) // box[8])
+    skip, drawn = samples_of(f, a, n, g, od, oh, o, m, u, drawn)
+    own = shift(u, skip)
+    for j in range(m):
+        goal[j] = real(drawn_rank(own[j], c, *q))
+    if c <= MOST_TAPS:
+        window_taps(f, x, n, g, m, step, table, box, rows, pack, even, odd)
+        pick_ranked(f, m, box, c, rows, rank, goal, best, where)
+    else:
+        size = f[SORT_SIZE]
+        values, taken = reals(room), integers(room + 8 * size)
+        first = (box[0] * f[H] + box[3]) * f[W] + box[6]
+        for j in range(m):
+            collect(f, x, n, g, j, step, box, lane_step(f, X), table, values, taken)
+            arrange(values, taken, reals(room + 16 * size), integers(room + 24 * size), c)
+            i = np.int64(goal[j])
+            if values[0] != values[0]:
+                i = 0
+                while i + 1 < c and values[i + 1] != values[i + 1]:
+                    i += 1
+            best[j], where[j] = values[i], place(taken[i] - first - distance(f, j, step, table) * (1 - f[CHANNEL_LANES]))
+    return drawn
+
+
+def pick_ranked(f, m, box, c, rows, rank, goal, best, where):
+    """The elements of the ranks drawn among c taps of m windows; the last NaN wins."""
+    i = 0
+    for d in range(box[0], box[1], box[2]):
+        for h in range(box[3], box[4], box[5]):
+            for w in range(box[6], box[7], box[8]):
+                v, here = shift(rows, i * LANES), place(((d - box[0]) * f[H] + h - box[3]) * f[W] + w - box[6])
+                for j in range(m):
+                    rank[j] = real(0)
+                for t in range(c):
+                    other = shift(rows, t * LANES)
+                    if t < i:
+                        for j in range(m):
+                            rank[j] += real(0) if above(v[j], other[j]) else real(1)
+                    elif t > i:
+                        for j in range(m):
+                            rank[j] += real(1) if above(other[j], v[j]) else real(0)
+                for j in range(m):
+                    take = ((rank[j] == goal[j]) & (i == 0 or best[j] == best[j])) | (v[j] != v[j])
+                    best[j] = v[j] if take or i == 0 else best[j]
+                    where[j] = here if take or i == 0 else where[j]
+                i += 1
 
 
 def threshold(total, u):
@@ -112,7 +165,7 @@ def draw_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
     best, where, u, drawn = lanes(), places(), wide_lanes(), (-1, 0, 0)
-    at_work = lanes(), lanes(), lanes(), tap_lanes(), wide_lanes(), wide_lanes()
+    at_work = lanes(), lanes(), lanes(), tap_lanes(), wide_lanes(), wide_lanes(), a[WORK] + slot * f[WORK_SIZE] + f[SORT_AT]
     ly, li, across = lane_step(f, Y), lane_step(f, INDEX), 1 - f[CHANNEL_LANES]
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
@@ -130,7 +183,7 @@ def draw_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, grad = elements(a[X]), elements(a[Y])
     best, where, u, drawn = lanes(), places(), wide_lanes(), (-1, 0, 0)
-    at_work = lanes(), lanes(), lanes(), tap_lanes(), wide_lanes(), wide_lanes()
+    at_work = lanes(), lanes(), lanes(), tap_lanes(), wide_lanes(), wide_lanes(), a[WORK] + slot * f[WORK_SIZE] + f[SORT_AT]
     ly, lt, each, sideways = lane_step(f, Y), lane_step(f, TARGET), f[RECORDS + RECORD * TARGET + 4], 1 - f[CHANNEL_LANES]
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]

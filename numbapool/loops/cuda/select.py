@@ -264,3 +264,25 @@ def draw_forward(f, o, i, z):
         store(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), best)
     if INDEXED:
         write_index(base(o[INDEX], n, c, INDEX_SIZE), spot(o[INDEX], od, oh, ow), where)
+
+
+def draw_ranked(f, o, i, z):
+    """The same for an element drawn by its rank; the last NaN wins."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    x, at_x, box = o[X], base(o[X], n, c, SIZE), window_of(f, n, c, od, oh, ow)
+    goal = drawn_rank(uniform(f, o, n, c, od, oh, ow), box[3] * box[4] * box[5], *numbers(f))
+    best, where = load(at_x, spot(x, box[0], box[1], box[2])), place(f, box)
+    for a in range(box[3]):
+        d = madd(ix(a), ix(f[D_STEP]), box[0])
+        for b in range(box[4]):
+            h = madd(ix(b), ix(f[H_STEP]), box[1])
+            at, here = spot(x, d, h, box[2]), madd(madd(d, ix(f[H]), h), ix(f[W]), box[2])
+            for t in range(box[5]):
+                w = madd(ix(t), ix(f[W_STEP]), ix(0))
+                v = load(at_x, madd(w, ix(x[5]), at))
+                if v != v or (best == best and rank_of(f, x, at_x, box, v, a, b, t) == goal):
+                    best, where = v, ix(here + w)
+    if VALUES:
+        store(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), best)
+    if INDEXED:
+        write_index(base(o[INDEX], n, c, INDEX_SIZE), spot(o[INDEX], od, oh, ow), where)

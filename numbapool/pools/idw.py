@@ -1,0 +1,60 @@
+"""Inverse distance weighted pooling: y = sum w_i x_i / sum w_i, w_i = 1 / |x_i - m|, m the window's mean.
+
+Source: the IDW pooling that came with adaPool (Stergiou, Poppe, arXiv:2111.00772), whose code gives 3.4e38 where an element is the mean, flat windows
+among them.  Written about the mean it is y = m + (n+ - n-) / sum 1 / |x_i - m|, n+ and n- the numbers of elements above and below it, which has its
+limit there: y = m.
+
+Gradient: with q_i = w_i / sum w and s_i the sign of x_i - m, dy/dx_i = 1/n + (n+ - n-) (s_i q_i^2 - sum s_k q_k^2 / n); where an element is the
+mean, the mean's, 1/n.
+"""
+from ..numeric import real
+
+title = "inverse distance weighted (IDW)"
+family = "fold"
+equation = "y = Σ wᵢ xᵢ / Σ wᵢ, wᵢ = 1 / |xᵢ − m|, m the mean"
+gradient = "1/n + (n₊ − n₋) (sᵢ qᵢ² − Σ sₖ qₖ² / n), q = w / Σ w"
+source = "Stergiou, Poppe, arXiv:2111.00772"
+forms = ("sliding", "adaptive", "global")
+in_c = False
+
+
+def first_start():
+    return real(0)
+
+
+def first_step(total, x):
+    return total + x
+
+
+def first_join(a, b):
+    return a + b
+
+
+def first_stop(total, n):
+    return total / n
+
+
+def start():
+    return real(0), real(0), real(0)
+
+
+def step(acc, x, m):
+    d = x - m
+    s = real(1) if d > real(0) else real(-1) if d < real(0) else d  # NaN stays
+    w = real(1) / abs(d) if d != real(0) else real(1e30)  # as good as infinite
+    return acc[0] + w, acc[1] + s, acc[2] + (s * w * w if w < real(1e18) else real(0))
+
+
+def stop(acc, m, n):
+    return m + acc[1] / acc[0] if m - m == real(0) else m  # an infinite element decides
+
+
+def terms(acc, m, n):
+    near = acc[0] < real(1e18)  # else an element is the mean
+    r, s = (real(1) / acc[0], acc[1]) if near else (real(0), real(0))
+    return real(1) / n - s * (acc[2] * r * r) / n, s, r
+
+
+def spread(x, e, sums, m):
+    q = e[0] * sums[2]
+    return sums[0] + sums[1] * e[1] * q * q
