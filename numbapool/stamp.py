@@ -72,7 +72,7 @@ def _jitted(names: dict[str, Any], common: dict[str, Any], digest: str) -> None:
 
     One that reads what its copy in another kernel reads is that copy: a kernel more of a formula is compiled in three quarters of the time.
     """
-    everything = dict(common)
+    everything, made = dict(common), {}
     for k, f in names.items():
         if isinstance(f, types.FunctionType) and f.__module__ != memory.__name__:  # which in plain Python has functions, too
             called = k in names.get("CALLED", ())
@@ -83,7 +83,8 @@ def _jitted(names: dict[str, Any], common: dict[str, Any], digest: str) -> None:
             copy = types.FunctionType(f.__code__, common, f.__name__, f.__defaults__)
             copy.__qualname__ = f"{k}_{digest}"  # machine code is linked by it: one name, one code
             how = dict(INLINED, forceinline=False, pipeline_class=Called) if called else INLINED
-            common[k] = copy if numba.config.DISABLE_JIT else _made.setdefault(key, numba.njit(**how, **OPTIONS)(copy))
+            common[k] = copy if numba.config.DISABLE_JIT else made.setdefault(key, numba.njit(**how, **OPTIONS)(copy))
+    _made.update(made)  # all at once: a process that is forked meanwhile, or another thread, gets none that looks up what is not there yet
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from cases import ALL, CASES, Example, examples
+from cases import ALL, CASES, FLOATS, Example, examples
 from test_forward import LAYOUTS, in_dtype
 
 import numbapool
@@ -40,8 +40,7 @@ def test_finite_differences(name, ndim):
             np.testing.assert_allclose((gradient * direction).sum(), expected, 2e-5, 2e-6, err_msg=e.label)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize(("name", "ndim"), ALL)
+@pytest.mark.parametrize(("name", "ndim", "dtype"), FLOATS)
 def test_other_floats(name, ndim, dtype):
     """The gradients of rounded inputs, computed in a smaller dtype, are those of float64 within its rounding."""
     kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)

@@ -324,7 +324,7 @@ def in_a_child(call) -> str:
         return pipe.read()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_a_child_after_fork(capi, mock):
     name, tensors, params = capi.bound("soft_pool2d", X, (2,), {})

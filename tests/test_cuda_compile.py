@@ -6,7 +6,7 @@ import re
 import mock_cuda
 import numpy as np
 import pytest
-from cases import ALL, CASES, Example, examples
+from cases import ALL, CASES, COMMON, Example, examples
 from emulator import Emulator
 from test_capi import kind_of
 from test_cuda import SOME, moved
@@ -21,7 +21,6 @@ full = pytest.mark.full
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
 REGISTERS = 168  # of a thread: with more, fewer than three warps a scheduler are left
 WIDE_LOAD = r"ld\.global\.nc\.(v4\.\w*32|v2\.\w*64)"  # of 16 bytes
-COMMON = ("avg", "max", "soft", "stochastic", "sort")
 
 
 def wider(e: Example) -> np.ndarray:

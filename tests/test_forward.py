@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import ALL, CASES, Example, examples
+from cases import ALL, CASES, FLOATS, Example, examples
 
 import numbapool
 from numbapool.testing import TOLERANCE
@@ -53,8 +53,7 @@ def test_float64(name, ndim):
             np.testing.assert_array_equal(got[1], index, e.label)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize(("name", "ndim"), ALL)
+@pytest.mark.parametrize(("name", "ndim", "dtype"), FLOATS)
 def test_other_floats(name, ndim, dtype):
     kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     for e in (in_dtype(e, kind) for e in examples(name, ndim, few=True)):

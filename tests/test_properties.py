@@ -232,7 +232,7 @@ def test_agrees_with_the_reference(name, dtype, check):
         check(8, cases(name, dtype=dtype, values=values))(compared)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "uint8"])
+@pytest.mark.parametrize("dtype", ["float16", "uint8", *(pytest.param(d, marks=pytest.mark.full) for d in ("bfloat16", "int32"))])
 @poolings
 def test_agrees_with_the_reference_in_other_dtypes(name, dtype, check):
     check(4, cases(name, dtype=dtype, values=kinds_of(name)[0]))(compared)
@@ -353,7 +353,7 @@ def test_a_broadcast_input(check):
 
 # ---------------------------------------------------------------- gradients
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ["float64", "float32", *(pytest.param(d, marks=pytest.mark.full) for d in FLOATS[2:])])
 @pytest.mark.parametrize("name", [n for n in nbp.POOLINGS if n not in ("lp", "gem", "gated", "ada", "dpp", *NO_MEANS)])
 def test_gradients_sum_to_g(name, dtype, check):
     @check(5, cases(name, dtype=dtype, values="exact"))

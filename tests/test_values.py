@@ -15,7 +15,7 @@ from numbapool.testing import TOLERANCE
 INF, NAN = np.inf, np.nan
 KNOWN = {"ignore_nan": True}
 LENGTH = 2 * 37  # windows side by side: vector bodies and their remainders
-DTYPES = ["float64", "float32", "float16", "bfloat16"]
+DTYPES = ["float64", "float32", "float16", pytest.param("bfloat16", marks=pytest.mark.full)]
 
 
 def kind_of(dtype: str):
