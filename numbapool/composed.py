@@ -120,20 +120,17 @@ class Blend(Composed):
 class Part(Operation):
     """A pooling that is part of another one; averages divide by the elements inside the input."""
 
-    def settings(self, window: tuple, backward: bool) -> tuple[tuple, tuple]:
-        """The values of a call, and their types."""
-        values = {n: p.default for n, p in self.parameters.items()} | dict(zip(self.window, window, strict=True))
-        values |= {"count_include_pad": False, "return_indices": False, "channels_last": False}
-        found = tuple(values[n] for n in self.ways[backward].names)
-        return found, tuple(map(type, found))
+    def over(self, window: tuple, backward: bool) -> tuple[tuple, tuple]:
+        """The settings of a call, and their types."""
+        return self.settings(backward, **dict(zip(self.window, window, strict=True)), count_include_pad=False)
 
     def pool(self, window: tuple, x: Any) -> Any:
         """y."""
-        return self.forward(x, *self.settings(window, False))
+        return self.forward(x, *self.over(window, False))
 
     def pull(self, window: tuple, x: Any, grad: Any) -> Any:
         """grad_x."""
-        return self.backward(grad, x, *self.settings(window, True))
+        return self.backward(grad, x, *self.over(window, True))
 
 
 def working(array: Array) -> Any:

@@ -86,6 +86,12 @@ class Operation:
             given.append(arrays.as_int64(arrays.borrow(indices, way.indices)))
         return self.run(way, given, settings, kinds, seed)
 
+    def settings(self, backward: bool, **values: Any) -> tuple[tuple, tuple]:
+        """The settings of a call by these values and else the parameters' defaults, and their types: for operations that call others."""
+        values = {**{n: p.default for n, p in self.parameters.items()}, "return_indices": False, "channels_last": False, **values}
+        found = tuple(values[n] for n in self.ways[backward].names)
+        return found, tuple(map(type, found))
+
     def run(self, way: Way, given: list[Array], settings: tuple, kinds: tuple, seed: int | None = None, out: Array | None = None) -> Any:
         """Run a call as one that was alike, or prepare it."""
         if given[0][3] in way.converted:

@@ -51,10 +51,9 @@ def stop(acc, m, n):
 
 def terms(acc, m, n):
     near = acc[0] < real(1e18)  # else an element is the mean
-    r, s = (real(1) / acc[0], acc[1]) if near else (real(0), real(0))
-    return real(1) / n - s * (acc[2] * r * r) / n, s, r
+    s = acc[1] / acc[0] / acc[0] if near else real(0)
+    return real(1) / n - s * acc[2] / n, s
 
 
 def spread(x, e, sums, m):
-    q = e[0] * sums[2]
-    return sums[0] + sums[1] * e[1] * q * q
+    return sums[0] + (sums[1] * e[0]) * e[0] * e[1]

@@ -47,20 +47,19 @@ class MaxBlur(Composed):
         self.max = Part("max", maximum, FORMS["sliding"], self.ndim, self.where)
         self.blur = blur.Blur("blur", blur, blur.Blurred(), self.ndim, self.where)
 
-    def blurring(self, window):
+    def blurring(self, window, backward):
         """What the filter takes: its settings and their types."""
         _, stride, size, mode = window
-        settings = size, stride, mode, False
-        return settings, tuple(map(type, settings))
+        return self.blur.settings(backward, filter_size=size, stride=stride, pad_mode=mode)
 
     def forward_of(self, call, window, x):
         """y."""
-        return self.blur.forward(self.max.pool((window[0], 1, 0, 1, False), x), *self.blurring(window))
+        return self.blur.forward(self.max.pool((window[0], 1, 0, 1, False), x), *self.blurring(window, False))
 
     def backward_of(self, call, window, x, grad):
         """grad_x."""
         maxima = self.max.pool((window[0], 1, 0, 1, False), x)
-        return [self.max.pull((window[0], 1, 0, 1, False), x, self.blur.backward(grad, maxima, *self.blurring(window)))]
+        return [self.max.pull((window[0], 1, 0, 1, False), x, self.blur.backward(grad, maxima, *self.blurring(window, True)))]
 
 
 operation = MaxBlur

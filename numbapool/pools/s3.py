@@ -105,17 +105,14 @@ class S3(Operation):
         super().__init__(name, formula, form, ndim)
         self.maximum, self.average = (Operation(n, f, FORMS["sliding"], ndim, self.where) for n, f in (("max", maximum), ("avg", avg)))
 
-    def inference(self, x: Array, way: Way, values: dict[str, Any]) -> tuple[tuple, tuple]:
-        """Settings, and their types, for the maxima and for their average."""
+    def inference(self, x: Array, way: Way, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the maxima and their average take."""
         window, last = tuple(values[n] for n in self.window), flag(values["channels_last"], f"{way.where}: channels_last")
         view = view_of(Source(0), x.shape, x.strides, self.ndim, last, way.x)
         self.form.arrange(view, x, window, way.where, self.ndim)
         kernel = per_axis(window[0], self.ndim, f"{way.where}: kernel_size")
-        maxima = {"kernel_size": kernel, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": way.backward}
-        average = {**maxima, "stride": None, "padding": self.padding(kernel, view.dims[5 - self.ndim:]), "count_include_pad": False,
-                   "divisor_override": None}
-        found = ((*maxima.values(), last), (*(average[n] for n in self.average.ways[0].names[:-1]), last))
-        return tuple((settings, tuple(map(type, settings))) for settings in found)  # type: ignore[return-value]
+        maxima = {"kernel_size": kernel, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "channels_last": last}
+        return maxima, {**maxima, "stride": None, "padding": self.padding(kernel, view.dims[5 - self.ndim:]), "count_include_pad": False}
 
     @staticmethod
     def padding(kernel: tuple[int, ...], spatial: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -136,7 +133,8 @@ class S3(Operation):
         if flag(values["return_indices"], f"{way.where}: return_indices"):
             raise ValueError(f"{way.where}: there are no drawn positions outside training")
         maxima, average = self.inference(arrays.borrow(x, way.x), way, values)
-        return self.average.forward(self.maximum.forward(x, *maxima), *average, out=out)
+        y = self.maximum.forward(x, *self.maximum.settings(False, **maxima))
+        return self.average.forward(y, *self.average.settings(False, **average), out=out)
 
     def backward(self, grad: Any, x: Any, settings: tuple, kinds: tuple, others: tuple = (), seed: int | None = None, indices: Any = None) -> Any:
         """grad_x."""
@@ -145,9 +143,9 @@ class S3(Operation):
         if flag(values["training"], f"{way.where}: training"):
             return super().backward(grad, x, settings, kinds)
         chosen, average = self.inference(arrays.borrow(x, way.x), way, values)
-        maxima, found = self.maximum.forward(x, *chosen)
-        through = self.average.backward(grad, maxima, *average)
-        return self.maximum.backward(through, x, *(t[:-2] + t[-1:] for t in chosen), indices=found)  # without return_indices
+        maxima, found = self.maximum.forward(x, *self.maximum.settings(False, **chosen, return_indices=True))
+        through = self.average.backward(grad, maxima, *self.average.settings(True, **average))
+        return self.maximum.backward(through, x, *self.maximum.settings(True, **chosen), indices=found)
 
 
 operation = S3
