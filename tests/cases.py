@@ -380,6 +380,11 @@ def examples(name: str, ndim: int, few: bool = False) -> list[Example]:
     return result
 
 
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether this is the full suite."""
+    return "full" in request.config.option.markexpr.replace("not full", "")
+
+
 ALL = [(name, ndim) for name in CASES for ndim in (1, 2, 3)]
 COMMON = ("max", "avg", "soft", "sort", "stochastic")  # one for each family of loops
 # by dtypes that share their arithmetic: all of float32, what may differ of the halves; the rest in test-full

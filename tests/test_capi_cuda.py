@@ -5,6 +5,7 @@ import mock_cuda
 import numpy as np
 import pytest
 from capi_cuda import ALL, Device, World, compiled, grad_of, loaded, run, there, variants
+from cases import whole
 
 import numbapool
 from capi import cuda
@@ -14,11 +15,6 @@ from numbapool.testing import TOLERANCE
 
 pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
 full = pytest.mark.full
-
-
-def whole(request) -> bool:
-    """Whether this is the full suite."""
-    return "full" in request.config.option.markexpr.replace("not full", "")
 
 
 @pytest.fixture(scope="module", params=[pytest.param(False, id="narrow"), pytest.param(True, id="wide", marks=full)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 import mock_cuda
 import numpy as np
 import pytest
-from cases import ALL, Example, examples
+from cases import ALL, Example, examples, whole
 from emulator import Emulator
 from test_capi import kind_of, orders
 from test_forward import in_dtype, run
@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), rea
 full = pytest.mark.full
 DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
 SOME = {"lp": 2, "gem": 2, "lse": 2, "auto": 2, "ada": 1, "mixed": 2, "gated": 1, "blur": 2, "max_blur": 1, "dpp": 2}  # of sets of kernels
-COMPOSED = ("mixed", "gated", "ada", "blur", "max_blur", "dpp")  # of other poolings' kernels and the library's own operators, or NumPy's
 
 
 @pytest.fixture
@@ -40,10 +39,10 @@ def moved(gpu: Emulator, e: Example, x: np.ndarray) -> Example:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "ndim"), [(n, d) if n not in COMPOSED or d == 2 else pytest.param(n, d, marks=full) for n, d in ALL])
-def test_registry(gpu, name, ndim, dtype):
+@pytest.mark.parametrize(("name", "ndim"), [(n, d) if d == 2 else pytest.param(n, d, marks=full) for n, d in ALL])
+def test_registry(request, gpu, name, ndim, dtype):
     rng = np.random.default_rng(ndim)
-    for e in examples(name, ndim, few=dtype != "float32")[:SOME.get(name)]:
+    for e in examples(name, ndim, few=dtype != "float32" or not whole(request))[:SOME.get(name)]:
         e = in_dtype(e, kind_of(dtype))
         for x in orders(e.x)[:2]:
             expected = run(e, x)

@@ -6,7 +6,7 @@ import re
 import mock_cuda
 import numpy as np
 import pytest
-from cases import ALL, CASES, COMMON, Example, examples
+from cases import ALL, CASES, COMMON, Example, examples, whole
 from emulator import Emulator
 from test_capi import kind_of
 from test_cuda import SOME, moved
@@ -58,10 +58,9 @@ def kernels_of(name: str, dtype: str) -> list:
 @pytest.mark.parametrize("dtype", ["float32", "float16", *(pytest.param(d, marks=full) for d in ("bfloat16", "float64", "uint8", "int64", "bool"))])
 @pytest.mark.parametrize("name", [n if n in COMMON else pytest.param(n, marks=full) for n in CASES])
 def test_kernels_compile(name, dtype, request):
-    whole = "full" in request.config.option.markexpr.replace("not full", "")
     if dtype in INTEGERS and not examples(name, 2, few=True)[0].integers:
         pytest.skip("integers become floats")
-    if dtype == "float16" and name not in ("avg", "max") and not whole:
+    if dtype == "float16" and name not in ("avg", "max") and not whole(request):
         pytest.skip("done by `make test-full`")
     found = kernels_of(name, dtype)
     assert found
@@ -70,7 +69,7 @@ def test_kernels_compile(name, dtype, request):
         assert ".extern" not in text and "call" not in re.sub(r"//.*", "", text), kernel.name
         if kernel.lanes > 1 and np.dtype(kind_of(dtype)).itemsize * kernel.lanes == 16:
             assert re.search(WIDE_LOAD, text), f"{kernel.name} has no wide loads"
-        for capability in CAPABILITIES if whole else ((7, 5), (12, 0)):
+        for capability in CAPABILITIES if whole(request) else ((7, 5), (12, 0)):
             check(kernel, text, capability)
 
 
