@@ -10,6 +10,7 @@ from cases import ALL, CASES, FLOATS, Example, examples
 from test_forward import LAYOUTS, in_dtype
 
 import numbapool
+from numbapool import publish
 from numbapool.testing import TOLERANCE
 
 
@@ -38,6 +39,23 @@ def test_finite_differences(name, ndim):
                 return float((e.with_argument(place, p) * grad).sum())
             expected = oracle.finite_difference(loss, point, direction)
             np.testing.assert_allclose((gradient * direction).sum(), expected, 2e-5, 2e-6, err_msg=e.label)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if publish.operations(n)[0].formula.family == "fold"])
+def test_gradients_are_linear_in_what_windows_hand_out(name):
+    """What windows over an element hand out is summed before the element sees it."""
+    formula = publish.operations(name)[0].formula
+    for f in (formula, *(formula.ignoring_nan({}) for _ in range(1) if hasattr(formula, "ignoring_nan"))):
+        rng = np.random.default_rng(0)
+        declared = [p for p in getattr(f, "parameters", ()) if p.kind in ("number", "positive", "array")]
+        own = [1.5] * len(declared)
+        elements = rng.uniform(0.5, 1.5, getattr(f, "elements", 1)).tolist()
+        start, step = ((getattr(f, f"{n}_backward", None) or getattr(f, n)) for n in ("start", "step"))
+        e = step(start(), *elements, 1.25, *own)
+        count = len(f.terms(e, 1.25, 3.0, *own))
+        a, b = rng.standard_normal((2, count))
+        both = [np.asarray(f.spread(*elements, e, tuple(terms), 1.25, *own)) for terms in (a, b, 2 * a + b)]
+        np.testing.assert_allclose(both[2], 2 * both[0] + both[1], 1e-12)
 
 
 @pytest.mark.parametrize(("name", "ndim", "dtype"), FLOATS)
