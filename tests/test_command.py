@@ -154,7 +154,7 @@ def test_every_pooling_pools_a_picture(name, dtype):
     x = x.astype(dtype) if dtype == np.float32 else (x * np.iinfo(dtype).max).astype(dtype)
     y = files.pool(x, name, 3, {})
     assert y.dtype == dtype and np.isfinite(y).all()
-    if name != "max_unpool":
+    if name not in ("max_unpool", "sum", "std"):
         assert y.shape == ((9, 7, 3) if name == "dpp" else (6, 5, 3)) and x.min() <= y.min() and y.max() <= x.max()
 
 

@@ -222,7 +222,7 @@ def kinds_of(name):
     """What values a pooling is compared on: sums that decide which element is chosen or how far a gate is open must be exact."""
     if name in ("stochastic", "gated", "dpp", "idw"):
         return ["exact"]
-    return ["exact", "nan"] if name == "std" else ["finite", "any"]  # whose squares must be in range
+    return ["exact"] if name == "std" else ["finite", "any"]  # its squares must be in range
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -363,7 +363,7 @@ def test_gradients_sum_to_g(name, dtype, check):
 
 
 @pytest.mark.parametrize("name", ["max", "min", "avg", "lp", "sort", "s3", "fractional_max", "fractional_avg", "stochastic", "max_unpool",
-                                  "lip", "ordinal", "rank", "median", "mode", "sum", "mixed", "blur", "max_blur", "idw", "std",
+                                  "lip", "ordinal", "rank", "median", "mode", "sum", "mixed", "blur", "max_blur", "idw",
                                   "rank_stochastic"])
 def test_adjoint(name, check):
     """Linear poolings, and those that scale with x: for these <f(x), g> = <x, f'(x) g>."""
@@ -535,7 +535,7 @@ def test_rank_becomes_max_and_average(check):
 def test_the_median_is_an_element_with_half_of_them_below(check):
     @check(6, cases("median", dtype="float32", values="finite", prefixes=["global_"]))
     def law(c):
-        y, flat = c.pool().reshape(*c.x.shape[:2], 1), c.x.reshape(*c.x.shape[:2], -1)
+        y, flat = changed(c, even="lower").pool().reshape(*c.x.shape[:2], 1), c.x.reshape(*c.x.shape[:2], -1)
         below, above, n = (flat < y).sum(-1), (flat > y).sum(-1), flat.shape[-1]
         assert (flat == y).any(-1).all() and (below <= (n - 1) // 2).all() and (above <= n // 2).all()
 
@@ -638,7 +638,7 @@ def test_calls_reach_every_argument(name, check):
     """No parameter that a pooling declares is left out by `calls`."""
     seen = set()
 
-    @check(100, cases(name, dtype="float32", ndims=(2,)))
+    @check(100, cases(name, dtype="float32", ndims=(2,), values="nan"))  # else none is left out
     def law(c):
         seen.update(c.kwargs)
     for prefix in testing.prefixes(name):
