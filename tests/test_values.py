@@ -252,7 +252,8 @@ def test_large_windows_are_accurate(name):
     args = {"lip": (small,), "sort": (np.zeros(7),), "ordinal": (np.arange(7.0),), "lp": (2.0,),
             "mixed": (0.5,), "gated": (np.full((512, 512), 1e-6),), "ada": (0.5,)}.get(name, ())
     wide = tuple(a.astype(np.float64) if a is small else a for a in args)
-    own = {"stochastic": {"training": False}, "rank_stochastic": {"training": False}, "lp": {"norm": "mean"}, "auto": {"alpha": 1.0}, "rank": {"t": 1000}}.get(name, {})
+    own = {"stochastic": {"training": False}, "rank_stochastic": {"training": False}, "lp": {"norm": "mean"}, "auto": {"alpha": 1.0},
+           "rank": {"t": 1000}}.get(name, {})
     everywhere_else = hasattr(numbapool, f"global_{name}_pool2d")
     f = getattr(numbapool, f"global_{name}_pool2d" if everywhere_else else f"{name}_pool2d")
     window = () if everywhere_else else (512,)
