@@ -18,6 +18,7 @@ from . import cffi_module, functions
 CODES = {"f": 2, "i": 0, "u": 1, "b": 6}  # DLPack's, by NumPy's kinds
 ERRORS = {1: ValueError, 2: TypeError, 3: BufferError, 4: MemoryError, 5: NotImplementedError, 6: RuntimeError}
 FORMS = {"": 0, "adaptive_": 1, "global_": 2}
+OPTIONS = {"norm": ("sum", "mean"), "gradient": ("exact", "constant"), "even": ("lower", "mean")}
 PADDINGS = {"valid": 0, "same": 1, "same_lower": 2}
 PARAMETER_TENSORS = ("p", "weight", "samples")
 OF = {f.name: f for f in functions.table()}
@@ -87,8 +88,8 @@ class Capi:
             elif name in ("sequences", "indices"):
                 if isinstance(value, list | tuple):
                     keep += self.sequences(p, value)
-            elif name in ("norm", "gradient"):
-                setattr(p, name, ("sum", "mean").index(value) if name == "norm" else ("exact", "constant").index(value))
+            elif name in OPTIONS:
+                setattr(p, name, OPTIONS[name].index(value))
             elif name == "p" and np.ndim(value):
                 continue
             elif isinstance(getattr(p, name), int | float | bool):

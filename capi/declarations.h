@@ -118,6 +118,12 @@ typedef enum {
     NUMBAPOOL_CONSTANT = 1
 } numbapool_gradient;
 
+/* median: which of the two in the middle of an even number of elements. */
+typedef enum {
+    NUMBAPOOL_LOWER = 0,
+    NUMBAPOOL_BOTH = 1 /* their mean */
+} numbapool_even;
+
 /* The host's threads: call body(argument, i) for every i of [0, n), in any order and on any threads, and return when all are done. */
 typedef void (*numbapool_body)(void *argument, int64_t i);
 typedef void (*numbapool_parallel_for)(void *context, int64_t n, numbapool_body body, void *argument);
@@ -148,12 +154,14 @@ typedef struct {
     double p;                      /* gem, where no tensor is given: the exponent, above 0; default 3 */
     double eps;                    /* gem: what smaller elements are raised to; default 1e-6 */
     double temperature;            /* soft: above 0; default 1 */
+    double alpha;                  /* rank: the weight of the largest element, above 0 and at most 1; default 0: by t */
+    int64_t t;                     /* rank: how many of the largest elements are averaged; default 0: by alpha */
     int32_t norm;                  /* lp: numbapool_norm; default NUMBAPOOL_SUM */
     int32_t gradient;              /* soft, backward: numbapool_gradient; default NUMBAPOOL_EXACT */
     int32_t training;              /* stochastic, s3: draw (1), or take the mean (0); default 1 */
     int32_t overlapping;           /* fractional without kernel_size: a window takes the first element of the next one too; default 0 */
     int32_t pseudo_random;         /* the same: boundaries ceil(alpha (i + u)), else shuffled sizes; default 0 */
-    int32_t reserved;              /* 0 */
+    int32_t even;                  /* median: numbapool_even; default NUMBAPOOL_LOWER */
     int64_t seed;                  /* stochastic, s3, fractional: of the draws; default 0 */
     int64_t grid_size[3];          /* s3: positions of a strip; default 0: kernel_size */
     double pooling_ratio[3];       /* fractional without kernel_size: input by output size, at least 1; default 0, which is refused */

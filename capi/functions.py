@@ -25,7 +25,8 @@ FIELDS = {"padding": ("padding_mode", "padding", "padding_after"), "samples": ()
           "sequences": ("sequences", "sequence_sizes"), "indices": ("sequences", "sequence_sizes")}
 UNPOOLED = {"padding": ("padding",)}  # whose padding is the same on both sides
 ASCII = str.maketrans({"Σ": "sum", "ᵢ": "_i", "ᵣ": "_r", "₍": "_(", "₎": ")", "₁": "1", "₂": "2", "²": "^2",
-                       "≥": ">=", "−": "-", "ε": "eps", "…": "..."})
+                       "≥": ">=", "≤": "<=", "è": "e", "−": "-", "ε": "eps", "…": "...",
+                       "α": "alpha", "⌊": "floor(", "⌋": ")"})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from numbapool.numeric import DTYPES, FLOATS, HALVES
 from . import functions
 
 SAME = {  # poolings whose kernels are those of another one, with what its further numbers then are
-    "swap": ("soft", (1.0,)), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
+    "swap": ("soft", (1.0,)), "sum": ("avg", ()), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
+    "ordinal": ("sort", ()), "rank": ("sort", ()), "median": ("sort", ()),
 }
 COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own

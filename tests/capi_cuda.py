@@ -28,7 +28,7 @@ from numbapool.loops.cuda import layout as at
 from numbapool.numeric import real_name
 
 LIBRARY = "libnumbapool.so"
-ALIKE = {"numbapool.pools.fractional_avg": "numbapool.pools.avg"}  # formulas whose kernels are another's in C
+ALIKE = dict.fromkeys(("numbapool.pools.fractional_avg", "numbapool.pools.sum"), "numbapool.pools.avg")  # formulas whose kernels are another's in C
 
 
 # ---------------------------------------------------------------- what Python launches

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.jit
 full = pytest.mark.full  # `make test` builds a library of few kernels (capi.kernels.few), `make test-full` the whole one
 ALL = [(name, ndim) for name, ndim in EVERYWHERE if name in functions.poolings()]
 DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
-CHOICES = [n for n in CASES if examples(n, 2, few=True)[0].integers or n == "s3"]
+CHOICES = [n for n in functions.poolings() if examples(n, 2, few=True)[0].integers or n == "s3"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def exactly(e: Example) -> bool:
     if name == "stochastic" and not e.kwargs.get("training", True):
         return False
     fast = {"float32": numbapool.POOLINGS, "float64": ("avg", "soft", "max", "min")}.get(e.x.dtype.name, ("max", "min"))
-    return name in fast and name not in ("sort", "swap")
+    return name in fast and name not in ("sort", "ordinal", "swap")
 
 
 def agree(got, expected, dtype: str, exact: bool, label: str) -> None:
@@ -93,7 +93,7 @@ def test_backward(capi, exact, name, ndim, dtype):
     rng = np.random.default_rng(ndim)
     for e in examples(name, ndim, few=dtype != "float64"):
         e = in_dtype(e, kind_of(dtype))
-        learns = ["logit" if name == "lip" else "weight" if name == "sort" else p for p in e.learns]
+        learns = ["logit" if name == "lip" else "weight" if name in ("sort", "ordinal") else p for p in e.learns]
         for x in orders(e.x)[:2]:
             y = run(e, x)[0]
             grad = rng.standard_normal(y.shape).astype(y.dtype)
@@ -124,7 +124,7 @@ def test_integers(capi, name, dtype):
         agree(capi.backward(e.function, grad, x, *e.args, **e.kwargs)[0], e.backward(grad, x, *e.args, **e.kwargs), dtype, True, e.label)
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if CASES[n].indexed] + ["fractional_max"])
+@pytest.mark.parametrize("name", [n for n in functions.poolings() if CASES[n].indexed] + ["fractional_max"])
 def test_backward_by_indices(capi, name):
     for e in (in_dtype(e, np.float32) for e in examples(name, 2, few=True)):
         if e.indexed:

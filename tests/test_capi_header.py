@@ -29,15 +29,18 @@ TENSORS = {
     "max": ("x y indices?", "grad x indices? grad_x"),
     "max_unpool": ("x indices y", "grad indices grad_x"),
     "min": ("x y indices?", "grad x indices? grad_x"),
+    "median": ("x y", "grad x grad_x"),
+    "ordinal": ("x weight y", "grad x weight grad_x grad_weight?"),
+    "rank": ("x y", "grad x grad_x"),
     "s3": ("x y", "grad x grad_x"),
     "soft": ("x y", "grad x grad_x"),
     "sort": ("x weight y", "grad x weight grad_x grad_weight?"),
     "stochastic": ("x samples? y indices?", "grad x samples? indices? grad_x"),
+    "sum": ("x y", "grad x grad_x"),
     "swap": ("x y", "grad x grad_x"),
 }
 # poolings that the C library does not have
-PYTHON_ONLY = {"rank_stochastic", "idw", "max_blur", "sum", "std", "mode", "lse", "auto", "ordinal", "rank", "median", "mixed", "gated",
-               "ada", "blur", "dpp"}
+PYTHON_ONLY = {"rank_stochastic", "idw", "max_blur", "std", "mode", "lse", "auto", "mixed", "gated", "ada", "blur", "dpp"}
 # what DLPack's own header has beside what ours needs, and how it writes it
 DLPACK = """
 #ifndef DLPACK_DLPACK_H_
@@ -177,8 +180,8 @@ def test_a_new_pooling_gets_its_functions(monkeypatch):
 
 
 @pytest.mark.parametrize(("family", "parameters", "message"), [
-    ("fold", [Parameter("alpha", 1.0, "positive", "")], "the positive alpha needs a field of its name in numbapool_params"),
-    ("fold", [Parameter("alpha", 1.0, "array", "")], "the array alpha needs a field"),
+    ("fold", [Parameter("beta", 1.0, "positive", "")], "the positive beta needs a field of its name in numbapool_params"),
+    ("fold", [Parameter("beta", 1.0, "array", "")], "the array beta needs a field"),
     ("fold", [Parameter("p", 1.0, "array", ""), Parameter("eps", 1.0, "array", "")], "passes one parameter of the kind 'array', not both p and eps"),
     ("braid", [], "has no family 'braid', only fold"),
 ])

@@ -57,7 +57,7 @@ def test_valid_calls(capi, name, amount):
             return
         grad = testing.upstream(expected, x.dtype)
         wanted = getattr(numbapool, f"{function.__name__}_backward")(grad, *args, **kwargs)
-        learns = {"lip": ["logit"], "sort": ["weight"], "gem": ["p"]}.get(name, [])
+        learns = {"lip": ["logit"], "sort": ["weight"], "ordinal": ["weight"], "gem": ["p"]}.get(name, [])
         made = capi.backward(function.__name__, grad, *args, learns=learns, **kwargs)
         agree(made[0], wanted[0] if isinstance(wanted, tuple) else wanted, x.dtype.name)
 

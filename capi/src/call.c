@@ -446,6 +446,7 @@ static void check_params(context *c, const numbapool_params *params)
     choice(c, params->padding_mode, NUMBAPOOL_SAME_LOWER, "padding_mode");
     choice(c, params->norm, NUMBAPOOL_MEAN, "norm");
     choice(c, params->gradient, NUMBAPOOL_CONSTANT, "gradient");
+    choice(c, params->even, NUMBAPOOL_BOTH, "even");
     if (params->num_threads < 0)
         fail(c, NUMBAPOOL_VALUE_ERROR, "num_threads must not be negative, got %" PRId32, params->num_threads);
 }

@@ -62,6 +62,8 @@ static share_rule rule_of(const call *k)
 {
     if (k->r->pooling == POOLING_AVG && k->p.form == NUMBAPOOL_SLIDING)
         return k->p.divisor_override ? ONE : k->p.count_include_pad ? PADDED : INSIDE;
+    if (k->r->pooling == POOLING_SUM)
+        return ONE;
     if (k->r->pooling == POOLING_LP && k->p.norm == NUMBAPOOL_SUM)
         return ONE;
     return INSIDE;

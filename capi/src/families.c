@@ -493,10 +493,10 @@ void run_draw(call *k)
 
 /* ---------------------------------------------------------------- order */
 
-/* Weights by rank: the parameter (1 or C rows of logits), and a row of weights for each number of elements that windows have. */
+/* Weights by rank: the parameter (1 or C rows), if there is one, and a row of weights for each number of elements that windows have. */
 typedef struct {
-    int64_t rows, range; /* of the parameter */
-    double *logits;
+    int64_t rows, range; /* of the parameter; range: as many ranks as have a weight */
+    double *given;
     int64_t n_counts, *counts, ranks;
     int64_t *row_of; /* by number of elements */
     double *weights; /* (rows, n_counts, ranks) */
@@ -535,7 +535,7 @@ static void window_counts(call *k, rank_table *t)
     t->n_counts = distinct(k, products, n, t->counts);
 }
 
-static void read_logits(call *k, rank_table *t)
+static void read_weights(call *k, rank_table *t)
 {
     const DLTensor *weight = k->r->weight;
     if (!weight)
@@ -546,12 +546,33 @@ static void read_logits(call *k, rank_table *t)
         fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must have shape (pool_range,) or (%" PRId64 ", pool_range)", k->x.dims[1]);
     t->rows = rows ? weight->shape[0] : 1;
     t->range = weight->shape[weight->ndim - 1];
-    t->logits = take(k->c, (size_t)(t->rows * t->range) * sizeof(double));
+    t->given = take(k->c, (size_t)(t->rows * t->range) * sizeof(double));
     for (int64_t i = 0; i < t->rows * t->range; i++) {
         int64_t index[2] = {i / t->range, i % t->range};
-        t->logits[i] = parameter_value(weight, rows ? index : index + 1);
-        if (!isfinite(t->logits[i]))
+        t->given[i] = parameter_value(weight, rows ? index : index + 1);
+        if (!isfinite(t->given[i]))
             fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must be finite");
+        if (k->r->pooling == POOLING_ORDINAL && t->given[i] < 0)
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must not be negative, got %g", t->given[i]);
+    }
+}
+
+/* The parameters of a pooling by rank. */
+static void read_ranks(call *k, rank_table *t, int64_t longest)
+{
+    t->rows = 1;
+    if (k->r->pooling == POOLING_MEDIAN) {
+        t->range = longest / 2 + 1;
+    } else if (k->r->pooling == POOLING_RANK) {
+        if ((k->p.t == 0) == (k->p.alpha == 0))
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "pass either t or alpha, got t = %" PRId64 " and alpha = %g", k->p.t, k->p.alpha);
+        if (k->p.t < 0)
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "t must be positive, got %" PRId64, k->p.t);
+        if (k->p.t == 0 && !(k->p.alpha > 0 && k->p.alpha <= 1))
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "alpha must be above 0 and at most 1, got %g", k->p.alpha);
+        t->range = k->p.t ? k->p.t : longest;
+    } else {
+        read_weights(k, t);
     }
 }
 
@@ -567,14 +588,49 @@ static void softmax(const double *logits, int64_t n, double *weights)
         weights[i] /= sum;
 }
 
+/* pools/ordinal.py's `total`. */
+static double ordinal_total(call *k, const double *given, int64_t n, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += given[i];
+    if (!(sum > 0 && isfinite(sum)))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must have a positive finite sum for windows of %" PRId64 " elements, got %g", count, sum);
+    return sum;
+}
+
+/* The `rank_weights` of a pooling's file: the first n ranks, of a window of `count` elements. */
+static void weights_by_rank(call *k, const double *given, int64_t n, int64_t count, double *weights)
+{
+    int pooling = k->r->pooling;
+    if (pooling == POOLING_SORT) {
+        softmax(given, n, weights);
+        return;
+    }
+    double total = pooling == POOLING_ORDINAL ? ordinal_total(k, given, n, count) : 1, share = k->p.alpha;
+    for (int64_t i = 0; i < n; i++) {
+        if (pooling == POOLING_ORDINAL)
+            weights[i] = given[i] / total;
+        else if (pooling == POOLING_RANK)
+            weights[i] = k->p.t ? 1.0 / (double)n : share;
+        share *= 1 - k->p.alpha;
+    }
+    if (pooling == POOLING_MEDIAN) { /* the others are 0 */
+        bool both = count % 2 == 0 && k->p.even == NUMBAPOOL_BOTH;
+        weights[count / 2] = both ? 0.5 : 1;
+        if (both)
+            weights[count / 2 - 1] = 0.5;
+    }
+}
+
 static int64_t ranks_of(const rank_table *t, int64_t count) { return count < t->range ? count : t->range; }
 
 static rank_table make_ranks(call *k)
 {
     rank_table t = {0};
-    read_logits(k, &t);
     window_counts(k, &t);
     int64_t longest = t.counts[t.n_counts - 1];
+    read_ranks(k, &t, longest);
     t.ranks = ranks_of(&t, longest);
     t.row_of = take_zeros(k->c, longest + 1);
     size_t size = (size_t)(t.rows * t.n_counts * t.ranks) * sizeof(double);
@@ -582,7 +638,8 @@ static rank_table make_ranks(call *k)
     for (int64_t i = 0; i < t.n_counts; i++) {
         t.row_of[t.counts[i]] = i;
         for (int64_t r = 0; r < t.rows; r++)
-            softmax(t.logits + r * t.range, ranks_of(&t, t.counts[i]), t.weights + (r * t.n_counts + i) * t.ranks);
+            weights_by_rank(k, t.given ? t.given + r * t.range : NULL, ranks_of(&t, t.counts[i]), t.counts[i],
+                            t.weights + (r * t.n_counts + i) * t.ranks);
     }
     return t;
 }
@@ -604,7 +661,7 @@ rank_weights rank_weights_of(call *k)
                           real_weights(k, &t)};
 }
 
-/* pools/sort.py's rank_gradient, from sums[n][c][count][rank] of g times the element of each rank. */
+/* The rank_gradient of pools/sort.py or ordinal.py, from sums[n][c][count][rank] of g times the element of each rank. */
 static void store_weight_gradient(call *k, const rank_table *t, const double *sums)
 {
     int64_t channels = k->out_dims[1], block = t->n_counts * t->ranks;
@@ -619,10 +676,13 @@ static void store_weight_gradient(call *k, const rank_table *t, const double *su
                 for (int64_t c = t->rows == 1 ? 0 : r; c < (t->rows == 1 ? channels : r + 1); c++)
                     for (int64_t j = 0; j < t->ranks; j++)
                         total[j] += sums[(n * channels + c) * block + i * t->ranks + j];
-            for (int64_t j = 0; j < ranks_of(t, t->counts[i]); j++)
+            int64_t ranks = ranks_of(t, t->counts[i]);
+            bool sort = k->r->pooling == POOLING_SORT;
+            double all = sort ? 1 : ordinal_total(k, t->given + r * t->range, ranks, t->counts[i]);
+            for (int64_t j = 0; j < ranks; j++)
                 mean += w[j] * total[j];
-            for (int64_t j = 0; j < ranks_of(t, t->counts[i]); j++)
-                gradient[j] += w[j] * (total[j] - mean);
+            for (int64_t j = 0; j < ranks; j++)
+                gradient[j] += sort ? w[j] * (total[j] - mean) : (total[j] - mean) / all;
         }
         for (int64_t j = 0; j < t->range; j++) {
             int64_t index[2] = {r, j};

@@ -16,7 +16,6 @@ equation = "y = x₍ᵣ₎, r = ⌊n / 2⌋ + 1, x₍₁₎ ≥ x₍₂₎ ≥ �
 gradient = "1 for the median"
 source = "the lower median, as torch.median"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 parameters = (Parameter("even", "lower", "option", 'of an even number of elements: "lower" of the two in the middle, or their "mean"',
                         choices={"lower": {}, "mean": {}}),)
 

@@ -19,7 +19,6 @@ equation = "y = Σ weightᵣ x₍ᵣ₎ / Σ weightᵣ, x₍₁₎ ≥ x₍₂�
 gradient = "wᵣ = weightᵣ / Σ weight of its rank; for weightᵣ (x₍ᵣ₎ − y) / Σ weight"
 source = "Deliège et al., BMVC 2019"
 forms = ("sliding",)
-in_c = False
 defaults = {"kernel_size": 2}
 example = {"weight": "np.array([0.5, 0.2, 0.2, 0.1])"}
 parameters = (Parameter("weight", REQUIRED, "weights", "weights by rank, not negative, (K,) or (C, K)", leading=True, learnable=True),)

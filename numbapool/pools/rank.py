@@ -16,7 +16,6 @@ equation = "t: y = Σ x₍ᵣ₎ / t, r ≤ t; alpha: y = Σ α (1 − α)^(r−
 gradient = "the weight of its rank"
 source = "Shi et al., Neural Networks 2016"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 example = {"t": "2"}
 one_of = ("t", "alpha")
 parameters = (

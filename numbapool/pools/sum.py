@@ -15,7 +15,6 @@ equation = "y = Σ xᵢ"
 gradient = "1"
 source = "numpy.sum over windows"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 recompute = False
 wide_integers = True
 common, start, step, spread = avg.common, avg.start, avg.step, avg.spread
