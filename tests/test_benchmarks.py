@@ -13,7 +13,7 @@ from children import child
 import numbapool
 
 sys.path.insert(0, str(Path(numbapool.__file__).parents[1]))
-from benchmarks import cliffs, floor, picture, report, rows, timing
+from benchmarks import cliffs, floor, picture, rasters, report, rows, timing
 
 TINY = [f"{name} 2x2/s2 1x8x16x16 float32 channels-first 1t" for name in ("max forward+indices", "soft backward")]
 needs_compiler = pytest.mark.skipif(floor.compiler() is None, reason="the floor is compiled C")
@@ -130,3 +130,19 @@ def test_cliffs_are_judged_by_torch_and_by_the_neighbours():
     spots = [cliffs.Spot("max", "forward", 64, k, 2, 1) for k in (2, 3, 4)]
     found = {spot: {"label": str(spot), "numbapool": ms, "torch": 2.0, "per_mb": ms} for spot, ms in zip(spots, (1.0, 9.0, 1.0), strict=True)}
     assert [row["cliff"] for row in cliffs.judged(found)] == [[], ["to_torch", "to_neighbours"], []]
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:All-NaN slice")
+@pytest.mark.parametrize(("name", "dtype"), rasters.ROWS)
+def test_rasters_are_reduced_alike(name, dtype):
+    """What is compared computes the same."""
+    x = rasters.raster(name, dtype, 64)
+    blocks = x.reshape(32, 2, 32, 2)
+    assert rasters.agree(rasters.ours(name, x)(), rasters.function_of(name)(blocks, axis=(1, 3)))
+    assert not rasters.agree(rasters.ours(name, x)() + np.float32(1), rasters.function_of(name)(blocks, axis=(1, 3)))
+
+
+def test_the_table_of_rasters():
+    row = rasters.measure("mean", "uint8", 0.01, 64)
+    assert all(row["agrees"].values()) and min(t["ms"] for t in row["times"].values()) > 0
+    assert rasters.table([row, {**row, "times": {}}]).count("| - ") >= 1 and "mean of uint8" in rasters.table([row])
