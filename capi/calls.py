@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 import numbapool
+from numbapool import fields, pairs
 
 from . import cffi_module, functions
 
 CODES = {"f": 2, "i": 0, "u": 1, "b": 6}  # DLPack's, by NumPy's kinds
 ERRORS = {1: ValueError, 2: TypeError, 3: BufferError, 4: MemoryError, 5: NotImplementedError, 6: RuntimeError}
-FORMS = {"": 0, "adaptive_": 1, "global_": 2}
-OPTIONS = {"norm": ("sum", "mean"), "gradient": ("exact", "constant"), "even": ("lower", "mean")}
-PADDINGS = {"valid": 0, "same": 1, "same_lower": 2}
 PARAMETER_TENSORS = ("p", "weight", "samples")
+KEPT_APART = ("logit", "weight", "samples", "sequences", "indices")  # which are no fields, or not by themselves
 OF = {f.name: f for f in functions.table()}
 
 
@@ -72,41 +71,24 @@ class Capi:
 
     # ------------------------------------------------------------ arguments
 
-    def params(self, function: Callable[..., Any], given: dict[str, Any], prefix: str, ndim: int) -> Any:
+    def params(self, function: Callable[..., Any], given: dict[str, Any], ndim: int) -> Any:
         """numbapool_params from the arguments of a public function."""
         p = self.ffi.new("numbapool_params *")
         self.check(self.lib.numbapool_params_init(p, self.ffi.sizeof("numbapool_params")))
-        p.rank, p.form = ndim, FORMS[prefix]
         keep = []
-        if "stride" in given and given["stride"] is None:  # which is kernel_size, also where a pooling has a default of its own
-            given = {**given, "stride": given.get("kernel_size", inspect.signature(function).parameters["kernel_size"].default)}
         for name, value in given.items():
-            if value is None or name in ("x", "logit", "weight", "samples", "out", "return_indices", "return_sequences", "grad"):
-                continue
-            if name == "padding":
-                self.padding(p, value, ndim)
-            elif name in ("sequences", "indices"):
-                if isinstance(value, list | tuple):
-                    keep += self.sequences(p, value)
-            elif name in OPTIONS:
-                setattr(p, name, OPTIONS[name].index(value))
-            elif name == "p" and np.ndim(value):
-                continue
-            elif isinstance(getattr(p, name), int | float | bool):
-                setattr(p, name, int(value) if isinstance(value, bool) else np.asarray(value).item())
+            if name in ("sequences", "indices") and isinstance(value, list | tuple):
+                keep += self.sequences(p, value)
+        operation = pairs.functions()[function.__name__][0].operation
+        settings = {n: v for n, v in given.items() if n in (*operation.window, *operation.parameters, "channels_last") and n not in KEPT_APART}
+        for name, value in fields.of(operation, settings).items():
+            if isinstance(value, list):
+                getattr(p, name)[0:ndim] = value
             else:
-                getattr(p, name)[0:ndim] = per_axis(value, ndim)
+                setattr(p, name, value)
         for name, value in self.settings.items():
             setattr(p, name, value)
         return SimpleNamespace(p=p, keep=keep)
-
-    def padding(self, p: Any, value: Any, ndim: int) -> None:
-        """Explicit paddings, or a mode."""
-        if isinstance(value, str):
-            p.padding_mode = PADDINGS[value]
-            value = 0
-        pairs = value if isinstance(value, Sequence) and isinstance(value[0], Sequence) else [(v, v) for v in per_axis(value, ndim)]
-        p.padding[0:ndim], p.padding_after[0:ndim] = [v[0] for v in pairs], [v[1] for v in pairs]
 
     def sequences(self, p: Any, arrays: Sequence[Any]) -> list[Any]:
         """One array an axis."""
@@ -124,7 +106,7 @@ class Capi:
 
     def bound(self, function: str, x: np.ndarray, args: tuple, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         """A function's C name, its tensors, its params."""
-        prefix, pooling, ndim = re.fullmatch(r"(adaptive_|global_)?(\w+?)(?:_pool)?(\d)d", function).groups(default="")
+        pooling, ndim = re.fullmatch(r"(?:adaptive_|global_)?(\w+?)(?:_pool)?(\d)d", function).groups()
         given = inspect.signature(getattr(numbapool, function)).bind(x, *args, **kwargs).arguments
         name = next(n for n in (f"numbapool_{pooling}_pool", f"numbapool_{pooling}") if n in OF)
         tensors = {n: np.asarray(given[n]) for n in ("logit", "weight", "samples", "p") if given.get(n) is not None}
@@ -133,7 +115,7 @@ class Capi:
         if name == "numbapool_max_unpool":
             tensors["indices"] = np.asarray(given["indices"], np.int64)
         tensors |= {n: real(tensors[n]) for n in PARAMETER_TENSORS if n in tensors}
-        return name, {"x": np.asarray(x), **tensors}, self.params(getattr(numbapool, function), given, prefix, int(ndim))
+        return name, {"x": np.asarray(x), **tensors}, self.params(getattr(numbapool, function), given, int(ndim))
 
     def shape(self, name: str, x: np.ndarray, params: Any) -> tuple[int, ...]:
         """The shape of y."""
@@ -168,12 +150,6 @@ class Capi:
                                           like if n == "logit" else None) for n in learns}
         self.call(f"{name}_backward", {**tensors, "grad": grad, **results}, params.p)
         return list(results.values())
-
-
-def per_axis(value: Any, ndim: int) -> list[Any]:
-    """One number an axis; None is 0, which C takes for it."""
-    values = list(value) if isinstance(value, Sequence | np.ndarray) and np.ndim(value) else [value] * ndim
-    return [0 if v is None else v for v in values[-ndim:]]
 
 
 def real(array: np.ndarray) -> np.ndarray:

@@ -387,6 +387,6 @@ def whole(request: pytest.FixtureRequest) -> bool:
 
 ALL = [(name, ndim) for name in CASES for ndim in (1, 2, 3)]
 COMMON = ("max", "avg", "soft", "sort", "stochastic")  # one for each family of loops
-# by dtypes that share their arithmetic: all of float32, what may differ of the halves; the rest in test-full
-FLOATS = [(name, ndim, dtype) if dtype == "float32" or (ndim == 2 and (dtype == "float16" or name in COMMON))
+# by dtypes that share their arithmetic: all of float32, one pooling for each family of loops of the halves; the rest in test-full
+FLOATS = [(name, ndim, dtype) if dtype == "float32" or (ndim == 2 and name in COMMON)
           else pytest.param(name, ndim, dtype, marks=pytest.mark.full) for name, ndim in ALL for dtype in ("float32", "float16", "bfloat16")]

@@ -227,7 +227,7 @@ def test_a_wrong_library_is_told(monkeypatch):
 def test_demo(tmp_path):
     done = command("demo", "--size", 64, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    figures = re.compile(r"\) +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +0\.\d{4}$")
+    figures = re.compile(r"\) +\d+\.\d\d +\d+\.\d\d +-?\d+\.\d\d +-?0\.\d{4}$")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if figures.search(line)}
     assert list(rows) == list(nbp.POOLINGS) and "(1, 3, 32, 27)" in rows["soft"]
     photo = demo.photograph(64)
