@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -126,7 +128,7 @@ def write_sources(entries: Sequence[kernels.Entry], processors: Sequence[str], t
     write(prefix / "include" / "numbapool.h", header.text())
     for name, text in {"layout.h": layout.header(), "kernels.h": tables.header(processors), "functions.c": functions.source(),
                        "kernels.c": tables.source(entries, processors, there), "cuda_kernels.h": cuda.header(),
-                       "cuda_kernels.c": cuda.source(on_cuda, images or {})}.items():
+                       "cuda_kernels.c": cuda.source(on_cuda, images or {}), "jax_tables.h": functions.jax_tables()}.items():
         write(prefix / "src" / name, text)
 
 
@@ -167,6 +169,19 @@ def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
         run("ar", "rcs", lib / name, *parts)
 
 
+def link_jax(prefix: Path) -> None:
+    """The handler through which XLA calls the library, where JAX and a C++ compiler are."""
+    target, jaxlib = prefix / "lib" / "libnumbapool_jax.so", importlib.util.find_spec("jaxlib")
+    target.unlink(missing_ok=True)
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if jaxlib is None or compiler is None:
+        print(f"no handler for JAX: there is no {'jax' if jaxlib is None else 'C++ compiler'}", file=sys.stderr)
+        return
+    include = Path(jaxlib.submodule_search_locations[0]) / "include"  # type: ignore[index]
+    run(*shlex.split(compiler), "-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-isystem", include,
+        *c_flags(prefix), HERE / "src" / "jax.cc", "-o", target, f"-L{prefix / 'lib'}", "-lnumbapool", "-Wl,-rpath,$ORIGIN")
+
+
 # ---------------------------------------------------------------- all
 
 def build(prefix: Path = DEFAULT, chosen: Sequence[kernels.Entry] | None = None, processors: Sequence[str] = PROCESSORS,
@@ -181,6 +196,7 @@ def build(prefix: Path = DEFAULT, chosen: Sequence[kernels.Entry] | None = None,
     write_sources(entries, processors, set(made), prefix, on_cuda, images)
     folder.mkdir(parents=True, exist_ok=True)
     link(compile_c(prefix, folder), merge_kernels(made, processors, folder), prefix)
+    link_jax(prefix)
     package.write(prefix)
     size = (prefix / "lib" / f"libnumbapool.so.{package.ABI}").stat().st_size
     print(f"{prefix}: {len(entries)} kernels, {size / 1e6:.1f} MB, {time.perf_counter() - begun:.0f} s", file=sys.stderr)

@@ -231,6 +231,18 @@ def declarations() -> str:
     return "\n".join(comment(name) + "".join(f"{f.prototype};\n" for f in functions(name)) for name in poolings())
 
 
+def jax_tables() -> str:
+    """jax_tables.h: what jax.cc finds functions and fields by."""
+    taken = "\n".join(f'    {{"{f.name}", reinterpret_cast<void *>({f.name}), "{" ".join(a.name for a in f.arguments)}"}},'
+                      for f in table() if f.direction != "shape")
+    kinds = {"int32_t": "i", "int64_t": "l", "double": "d"}
+    fields = [(n, *re.fullmatch(r"([\w ]+?)(?:\[(\d+)\])?", kind).groups()) for n, kind in params_fields().items() if "*" not in kind]
+    fields = [(n, kinds[kind], count or 1) for n, kind, count in fields if kind in kinds]
+    listed = "\n".join(f"    {{\"{n}\", offsetof(numbapool_params, {n}), '{kind}', {count}}}," for n, kind, count in fields)
+    return (f"/* Written by the build (capi/functions.py). */\nstatic const function_entry functions[] = {{\n{taken}\n}};\n\n"
+            f"static const field_entry fields[] = {{\n{listed}\n}};\n")
+
+
 def source() -> str:
     """functions.c: every public function of a pooling, each of which is one call of the core."""
     head = '/* Written by the build (capi/functions.py). */\n#include "internal.h"\n#include "families.h"\n'

@@ -3,9 +3,10 @@
     from numbapool import jax as nbj
     y = nbj.soft_pool2d(x, 2)                       # numbapool.soft_pool2d(x, 2), which jax.grad sees
 
-Compiled code calls back into the kernels, which run on the CPU.  The call is a primitive of its own and not jax.pure_callback: that puts
-arrays on a device before it shows them to the callback, which waits for a thread of the pool on whose threads callbacks run; two of them with
-arrays of 120 KB, on two cores, wait forever (jax 0.10; https://github.com/jax-ml/jax/issues/24255).  Here callbacks get NumPy arrays.
+Compiled code calls the C library, where that is built (xla.py), or back into the kernels, which run on the CPU.  The call is a primitive of its own
+and not jax.pure_callback: that puts arrays on a device before it shows them to the callback, which waits for a thread of the pool on whose threads
+callbacks run; two of them with arrays of 120 KB, on two cores, wait forever (jax 0.10; https://github.com/jax-ml/jax/issues/24255).  Here callbacks
+get NumPy arrays.
 """
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import arrays, document, pairs, random, subnormals
+from . import arrays, document, pairs, random, subnormals, xla
 from .arrays import Array
 from .call import view_of
 from .libraries import NUMPY, dense
@@ -156,6 +157,14 @@ def lower(ctx: Any, *operands: Any, work: Work) -> Any:
     return mlir.emit_python_callback(ctx, back, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=False)[0]
 
 
+def lower_for_cpu(ctx: Any, *operands: Any, work: Work) -> Any:
+    """Within jit on a CPU: a call of the C library, where that is built and has the pooling."""
+    p = work.pooling
+    values = {n: thawed(v) for n, v in zip(p.names, work.settings, strict=True) if n not in work.names}
+    attributes = xla.attributes(p, values, work.names, ctx.avals_in, work.learned, indexed=work.indexed, drawn=work.drawn)
+    return lower(ctx, *operands, work=work) if attributes is None else jax.ffi.ffi_lowering(xla.TARGET)(ctx, *operands, **attributes)
+
+
 def batch(operands: Sequence[Any], dims: Sequence[int | None], *, work: Work) -> tuple[list[Any], list[int]]:
     """Within vmap: one call, or one after the other."""
     size = next(v.shape[d] for v, d in zip(operands, dims, strict=True) if d is not None)
@@ -186,6 +195,7 @@ primitive.multiple_results = True
 primitive.def_impl(evaluate)
 primitive.def_abstract_eval(lambda *operands, work: [jax.core.ShapedArray(r.shape, r.dtype) for r in work.results])
 mlir.register_lowering(primitive, lower)
+mlir.register_lowering(primitive, lower_for_cpu, platform="cpu")
 batching.primitive_batchers[primitive] = batch
 ad.primitive_jvps[primitive] = refuse
 
