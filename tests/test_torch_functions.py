@@ -11,7 +11,7 @@ import torch
 from numbapool.torch import functional, library
 
 pytestmark = pytest.mark.jit
-SMOOTH = ("avg", "sum", "std", "lp", "gem", "soft", "swap", "lip", "auto", "mixed", "blur", "fractional_avg")
+SMOOTH = ("avg", "sum", "std", "lp", "gem", "lse", "soft", "swap", "lip", "auto", "mixed", "blur", "fractional_avg")
 CHOICES = ("max", "min", "rank_stochastic", "fractional_max", "stochastic", "max_unpool")
 FEW = [(name, ndim, example) for name, ndim in cases.ALL for example in cases.examples(name, ndim, few=True)[:None if ndim == 2 else 2]]
 EACH = [(name, ndim, cases.examples(name, ndim, few=True)[0]) for name, ndim in cases.ALL]
@@ -123,6 +123,14 @@ def test_gradgradcheck(name, ndim, example):
     if name == "stochastic" or (name == "lp" and example.args[0] < 2):  # their second derivatives jump, or are infinite, at 0
         inputs = (inputs[0].detach().abs().add(0.1).requires_grad_(), *inputs[1:])
     assert torch.autograd.gradgradcheck(f, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize(("name", "leading", "own"), [("gem", (), {}), ("gem", (), {"p": 2.5}), ("lse", (), {"r": 0.5}), ("auto", (), {"alpha": 0.7}),
+                                                      ("mixed", (0.4,), {})])
+def test_second_derivatives_where_a_parameter_is_a_number(name, leading, own):
+    x = torch.rand(2, 2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.1
+    f = getattr(functional, f"{name}_pool2d")
+    assert torch.autograd.gradgradcheck(lambda x: f(x, *leading, 2, **own), (x.requires_grad_(),))
 
 
 @pytest.mark.parametrize(("name", "ndim", "example"), [f for f in FEW if f[0] in CHOICES and f[2].kwargs.get("training", True)], ids=str)

@@ -28,6 +28,12 @@ def derivatives(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torc
         return linear(pooling, cotangents[0], x, given), None, *(None for _ in learned)
     if name == "lip":
         return of_lip(pooling, cotangents, grad, x, given)
+    # a parameter that is a number takes part as a tensor, along which nobody moves
+    learned = tuple(v if isinstance(v, torch.Tensor) else x.new_tensor(v) for v in learned)
+    given_for = zip(cotangents[1:], learned, strict=True)
+    cotangents = (cotangents[0], *(torch.zeros_like(v) if c is None or c.shape != v.shape else c for c, v in given_for))
+    if name == "lse":
+        return of_lse(pooling, cotangents, grad, x, *learned, given)
     if name not in COMPOSED or given.get("gradient", "exact") != "exact" or given.get("ignore_nan"):
         raise NotImplementedError(f"{pooling.name} has no second derivatives" + (" of this gradient" if name in COMPOSED else ""))
 
@@ -71,6 +77,21 @@ def of_lip(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torch.Ten
             return over_windows(pooling, given, "lip", t, logit)
         return mean(vx) + mean(vl * x) - mean(x) * mean(vl)
     value, pull = torch.func.vjp(along, x, given["logit"])
+    return value, *pull(grad)
+
+
+def of_lse(pooling: Pooling, cotangents: tuple, grad: torch.Tensor, x: torch.Tensor, r: torch.Tensor, given: Given) -> tuple:
+    """Log-sum-exp's, likewise: with L the mean by the weights softmax(r x), y' = L(x') + r' (L(x) - y) / r."""
+    vx, vr = cotangents
+
+    def along(x: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        wide = per_output(pooling, given, x, r)
+
+        def mean(t: torch.Tensor) -> torch.Tensor:
+            return over_windows(pooling, given, "lip", t, wide * x)
+        y = functional.operator(pooling.name)(x, *({**given, "r": r}).values())
+        return mean(vx) + per_output(pooling, given, x, vr) * (mean(x) - y) / wide
+    value, pull = torch.func.vjp(along, x, r)
     return value, *pull(grad)
 
 
