@@ -28,9 +28,17 @@ parameters = (Parameter("r", 1.0, "array", "sharpness above 0, a number or one a
 
 def less_one(u, e):
     """e^u - 1 of e = e^u: by its series where the difference would lose digits."""
-    p = u * real(1 / 12) + real(1)
-    for k in (11, 10, 9, 8, 7, 6, 5, 4, 3, 2):
-        p = p * u * real(1 / k) + real(1)
+    p = u * real(1 / 479001600) + real(1 / 39916800)  # a loop over the factors would not be vectorised
+    p = p * u + real(1 / 3628800)
+    p = p * u + real(1 / 362880)
+    p = p * u + real(1 / 40320)
+    p = p * u + real(1 / 5040)
+    p = p * u + real(1 / 720)
+    p = p * u + real(1 / 120)
+    p = p * u + real(1 / 24)
+    p = p * u + real(1 / 6)
+    p = p * u + real(0.5)
+    p = p * u + real(1)
     return p * u if abs(u) < real(0.25) else e - real(1)
 
 
