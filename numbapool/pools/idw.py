@@ -8,6 +8,7 @@ Gradient: with q_i = w_i / sum w and s_i the sign of x_i - m, dy/dx_i = 1/n + (n
 mean, the mean's, 1/n.
 """
 from ..numeric import real
+from . import edscw
 
 title = "inverse distance weighted (IDW)"
 family = "fold"
@@ -16,22 +17,7 @@ gradient = "1/n + (n₊ − n₋) (sᵢ qᵢ² − Σ sₖ qₖ² / n), q = w / 
 source = "Stergiou, Poppe, arXiv:2111.00772"
 forms = ("sliding", "adaptive", "global")
 in_c = False
-
-
-def first_start():
-    return real(0)
-
-
-def first_step(total, x):
-    return total + x
-
-
-def first_join(a, b):
-    return a + b
-
-
-def first_stop(total, n):
-    return total / n
+first_start, first_step, first_join, first_stop = edscw.first_start, edscw.first_step, edscw.first_join, edscw.first_stop  # the mean
 
 
 def start():
