@@ -1,7 +1,8 @@
 """The C library within programs that JAX compiles: no Python runs between their operations.
 
 `make capi` builds libnumbapool_jax.so beside libnumbapool where JAX is installed (capi/src/jax.cc), and numbapool.jax finds it where
-get_library_dirs() points.  The environment variable NUMBAPOOL_JAX_FFI=0 leaves it unused.  Calls of what the library lacks go back to Python.
+get_library_dirs() points.  The environment variable NUMBAPOOL_JAX_FFI=0 leaves it unused.  Calls of poolings, dtypes and options that the library
+lacks go back to Python; what only the kernels of a library built in part lack (capi.build --only) is an error of the compiled program.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from . import __version__, config, fields
+from .forms import listed
 from .numeric import FLOATS, INTEGERS
 from .pairs import Pair
 
@@ -25,7 +27,7 @@ RESULTS = 100  # from this number on the handler's tensors are results
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The handler, registered; None where there is none, or one of another version."""
+    """The handler, registered; None where there is none, or one for another version of numbapool or of XLA's interface."""
     if os.environ.get("NUMBAPOOL_JAX_FFI") == "0":
         return None
     try:
@@ -35,7 +37,11 @@ def library() -> ctypes.CDLL | None:
     found.numbapool_jax_arguments.restype = found.numbapool_jax_version.restype = ctypes.c_char_p
     if found.numbapool_jax_version().decode() != __version__:
         return None
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(found.numbapool_jax), platform="cpu")
+    try:
+        jax.devices("cpu")  # before there are any, a handler is put off, and one that XLA then refuses takes the CPU with it
+        jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(found.numbapool_jax), platform="cpu")
+    except RuntimeError:
+        return None
     return found
 
 
@@ -87,6 +93,6 @@ def suits(p: Pair, values: dict[str, Any], names: Sequence[str], operands: Seque
     others = [by_name[n].dtype.name for n in by_name if n not in ("x", "grad", "chosen", "indices", "logit", "seed")]
     if not set(others) <= {"float32", "float64"}:
         return False
-    absent = any(not q.in_c and values.get(n) not in (None, q.default) for n, q in p.operation.parameters.items())
-    return not absent and not any(isinstance(v, tuple | list | np.ndarray) and np.ndim(v[0] if len(v) else v) > 0 and n != "padding"
-                                  for n, v in values.items() if isinstance(v, tuple | list | np.ndarray))
+    if any(not q.in_c and values.get(n) not in (None, q.default) for n, q in p.operation.parameters.items()):
+        return False
+    return not any(listed(v) and n not in (*fields.AXES, "padding") for n, v in values.items())  # windows; or lists, which Python refuses

@@ -105,10 +105,33 @@ def test_indices(width):
     close(grad, nbp.max_pool2d_backward(2 * wanted[0], X, 3, 2, 1, indices=wanted[1]))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32"])
-def test_integers_go_where_there_are_kernels(dtype):
-    x = (X * 50).astype(dtype)
-    np.testing.assert_array_equal(jax.jit(lambda x: nbj.max_pool2d(x, 2))(x) if dtype == "uint8" else nbp.max_pool2d(x, 2), nbp.max_pool2d(x, 2))
+@pytest.mark.parametrize("dtype", ["float16", "float64", "uint8"])
+@pytest.mark.parametrize("name", ["avg", "soft", "max"])
+def test_dtypes(name, dtype):
+    """Those beside float32 that every library under test has kernels for; integers become floats where a pooling computes."""
+    x, f = (X * 50).astype(np.int64).astype(dtype), getattr(nbj, f"{name}_pool2d")
+    y = getattr(nbp, f"{name}_pool2d")(x if dtype != "uint8" or name == "max" else x.astype(np.float32), 3, 2, 1)
+    got = jax.jit(lambda x: f(x, 3, 2, 1))(x)
+    assert calls_of(lambda x: f(x, 3, 2, 1), x) == (1, 0)
+    assert got.dtype == y.dtype
+    rtol, atol = TOLERANCE.get(dtype, TOLERANCE["float32"])
+    np.testing.assert_allclose(np.asarray(got, np.float64), np.asarray(y, np.float64), rtol, atol)
+    if dtype != "uint8":
+        grad = jax.jit(lambda x, g: jax.vjp(lambda x: f(x, 3, 2, 1), x)[1](g)[0])(x, y)
+        wanted = getattr(nbp, f"{name}_pool2d_backward")(y, x, 3, 2, 1)
+        scale = np.abs(np.asarray(wanted, np.float64)).max()
+        np.testing.assert_allclose(np.asarray(grad, np.float64) / scale, np.asarray(wanted, np.float64) / scale, rtol, atol)
+
+
+def test_shapes():
+    """Without a batch, and with an empty one, of which XLA passes no memory."""
+    def f(x):
+        return jax.vjp(lambda x: nbj.max_pool2d(x, 2, return_indices=True)[0], x)
+    for x in (X[0], X[:0]):
+        y, pull = jax.jit(f)(x)
+        np.testing.assert_array_equal(y, nbp.max_pool2d(x, 2))
+        np.testing.assert_array_equal(pull(y)[0], nbp.max_pool2d_backward(np.asarray(y), x, 2))
+        assert calls_of(f, x) == (1, 0)
 
 
 @pytest.mark.parametrize(("function", "args", "own"), [
@@ -171,6 +194,12 @@ def test_what_the_library_lacks_goes_by_python():
         assert library == 0 and python > 0
 
 
+def test_a_list_where_an_array_belongs_is_refused_as_by_python():
+    """The library would compute with the default."""
+    with pytest.raises(jax.errors.JaxRuntimeError, match="gem_pool2d: p must be a number or an array, got tuple"):
+        jax.jit(lambda x: nbj.gem_pool2d(x, 2, p=[1.0, 2.0, 3.0]))(X).block_until_ready()
+
+
 def test_it_can_be_left_unused(monkeypatch):
     monkeypatch.setenv("NUMBAPOOL_JAX_FFI", "0")
     xla.library.cache_clear()
@@ -182,6 +211,15 @@ def test_a_library_of_another_version_is_left_alone(monkeypatch):
     monkeypatch.setattr(xla, "__version__", "9.9.9")
     xla.library.cache_clear()
     assert xla.library() is None
+
+
+def test_a_library_for_another_xla_is_left_alone(monkeypatch):
+    def refuse(*arguments, **more):
+        raise jax.errors.JaxRuntimeError("the handler's API version is incompatible with the framework's")
+    monkeypatch.setattr(jax.ffi, "register_ffi_target", refuse)
+    xla.library.cache_clear()
+    library, python = calls_of(lambda x: nbj.max_pool2d(x, 2), X)
+    assert library == 0 and python > 0
 
 
 def test_threads():
