@@ -171,7 +171,7 @@ def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
 
 def link_jax(prefix: Path) -> None:
     """The handler through which XLA calls the library, where JAX and a C++ compiler are."""
-    target, jaxlib = prefix / "lib" / "libnumbapool_jax.so", importlib.util.find_spec("jaxlib")
+    target, jaxlib = prefix / package.JAX, importlib.util.find_spec("jaxlib")
     target.unlink(missing_ok=True)
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if jaxlib is None or compiler is None:

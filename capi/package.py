@@ -10,6 +10,7 @@ from numbapool.config import STATIC_NEEDS
 
 ABI = 1  # of the shared library: counts up when a program compiled against an older header no longer works
 SHARED = f"libnumbapool.so.{ABI}"
+JAX = "lib/libnumbapool_jax.so"  # which is there only where JAX was when the library was built
 
 PKG_CONFIG = """\
 prefix=${{pcfiledir}}/../..
@@ -87,5 +88,7 @@ def copy(build: Path, prefix: Path) -> None:
     for name in ("include/numbapool.h", f"lib/{SHARED}", "lib/libnumbapool.a"):
         (prefix / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(build / name, prefix / name)
+    if (build / JAX).exists():
+        shutil.copy2(build / JAX, prefix / JAX)
     (prefix / "lib/libnumbapool.so").write_text(f"INPUT({SHARED})\n", encoding="ascii")
     write(prefix)

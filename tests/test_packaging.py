@@ -113,6 +113,9 @@ def test_a_wheel_s_folder_holds_no_links(prefix, tmp_path):
     assert files == {"include/numbapool.h", "lib/libnumbapool.so", "lib/libnumbapool.so.1", "lib/libnumbapool.a", "lib/pkgconfig/numbapool.pc",
                      "lib/cmake/numbapool/numbapool-config.cmake", "lib/cmake/numbapool/numbapool-config-version.cmake"}
     assert not any(f.is_symlink() for f in target.rglob("*"))
+    (prefix / package.JAX).write_text("")
+    package.copy(prefix, target)
+    assert files | {package.JAX} == {str(f.relative_to(target)) for f in target.rglob("*") if f.is_file()}
     assert not any(str(tmp_path) in f.read_text() for f in target.rglob("*") if f.is_file())  # so that it can be moved
 
 

@@ -4,16 +4,13 @@
  * ("tensors"), and what params holds: an array for each field by its name.  "seed_at" and "value_at" name the operands that hold the seed and, for
  * "value_of", a parameter that is one number.  Indices of 32 bits, as JAX has them without jax_enable_x64, are copied to and from 64.
  */
+#include <cfenv>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
-
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
 
 #include "numbapool.h"
 #include "xla/ffi/api/ffi.h"
@@ -42,16 +39,15 @@ constexpr size_t MOST = 8;
 
 /* XLA's threads take subnormal numbers for zeros; kernels count on them. */
 class subnormals {
-#if defined(__SSE__)
-    unsigned before = _mm_getcsr();
+    fenv_t before;
 
 public:
-    subnormals() { _mm_setcsr(before & ~0x8040u); }
-    ~subnormals() { _mm_setcsr(before); }
-#else
-public:
-    subnormals() {}
-#endif
+    subnormals()
+    {
+        fegetenv(&before);
+        fesetenv(FE_DFL_ENV);
+    }
+    ~subnormals() { fesetenv(&before); }
 };
 
 bool dlpack_type(ffi::DataType t, DLDataType *found)
