@@ -312,15 +312,4 @@ def make(name: str) -> Callable[..., Any]:
     return scope[name]
 
 
-def __getattr__(name: str) -> Any:
-    """A function, made when it is first asked for."""
-    if name == "__all__":
-        return list(pairs.functions())
-    if name not in pairs.functions():
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = make(name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *pairs.functions()})
+__getattr__, __dir__ = pairs.when_asked(globals(), make)

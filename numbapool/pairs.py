@@ -29,6 +29,18 @@ def fetch(names: Sequence[str], wanted: Sequence[str]) -> Callable[[tuple], tupl
     return operator.itemgetter(*places) if len(places) > 1 else lambda values: tuple(values[i] for i in places)
 
 
+def when_asked(scope: dict[str, Any], make: Callable[[str], Any]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """__getattr__ and __dir__ of a module that makes its functions when they are first asked for (PEP 562); scope : its globals()."""
+    def get(name: str) -> Any:
+        if name == "__all__":
+            return list(functions())
+        if name not in functions():
+            raise AttributeError(f"module {scope['__name__']!r} has no attribute {name!r}")
+        scope[name] = value = make(name)
+        return value
+    return get, lambda: sorted({*scope, *functions()})
+
+
 class Pair:
     """Forward and backward of one function.
 

@@ -17,6 +17,8 @@ from numbapool.testing import TOLERANCE
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 nbj = pytest.importorskip("numbapool.jax")
+from test_jax_functions import bound  # noqa: E402
+
 from numbapool import xla  # noqa: E402
 
 pytestmark = pytest.mark.jit
@@ -55,17 +57,9 @@ def close(got, wanted, label=""):
     np.testing.assert_allclose(got, wanted, rtol, atol * max(1.0, np.abs(wanted).max(initial=0)), err_msg=label)
 
 
-def bound(e):
-    """The function of x and of what learns, and these."""
-    def f(x, *values):
-        args, kwargs = list(e.args), dict(e.kwargs)
-        for place, v in zip(e.learns, values, strict=True):
-            if isinstance(place, int):
-                args[place] = v
-            else:
-                kwargs[place] = v
-        return getattr(nbj, e.function)(x, *args, **kwargs)
-    return f, (jnp.asarray(e.x), *(jnp.asarray(e.argument(p), np.float32 if np.ndim(e.argument(p)) else np.float64) for p in e.learns))
+def narrow(value):
+    """An argument in float32, but for a number."""
+    return jnp.asarray(value, np.float32 if np.ndim(value) else np.float64)
 
 
 @pytest.mark.parametrize(("name", "ndim"), ALL)
@@ -74,7 +68,7 @@ def test_registry(name, ndim):
     seen = 0
     for e in cases.examples(name, ndim, few=True):
         e = in_dtype(e, np.dtype("float32"))
-        f, inputs = bound(e)
+        f, inputs = bound(e, narrow)
         y = e.forward(e.x, *e.args, **e.kwargs)
         grad = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
 

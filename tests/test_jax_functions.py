@@ -27,8 +27,8 @@ def wide(request):
     jax.config.update("jax_enable_x64", before)
 
 
-def bound(example):
-    """The function of x and of what learns as JAX arrays, and these; all else as it is."""
+def bound(example, cast=jnp.asarray):
+    """The function of x and of what learns as JAX arrays, and these; all else as it is.  cast : makes an array of an argument that learns."""
     f = getattr(nbj, example.function)
 
     def of(x, *values):
@@ -39,7 +39,7 @@ def bound(example):
             else:
                 kwargs[place] = v
         return f(x, *args, **kwargs)
-    return of, (jnp.asarray(example.x), *(jnp.asarray(example.argument(place)) for place in example.learns))
+    return of, (jnp.asarray(example.x), *(cast(example.argument(place)) for place in example.learns))
 
 
 def total(f):

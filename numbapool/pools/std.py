@@ -9,7 +9,7 @@ import math
 
 from ..numeric import real
 from ..parameters import IGNORE_NAN
-from . import nanstd
+from . import edscw, nanstd
 
 title = "standard deviation"
 family = "fold"
@@ -18,6 +18,7 @@ gradient = "(xᵢ − m) / ((n − correction) y)"
 source = "numpy.std over windows"
 forms = ("sliding", "adaptive", "global")
 in_c = False
+first_start, first_join, first_stop = edscw.first_start, edscw.first_join, edscw.first_stop  # the mean
 parameters = (*nanstd.parameters, IGNORE_NAN)
 
 
@@ -26,20 +27,8 @@ def ignoring_nan(own):
     return nanstd
 
 
-def first_start():
-    return real(0)
-
-
 def first_step(total, x, correction):
     return total + x
-
-
-def first_join(a, b):
-    return a + b
-
-
-def first_stop(total, n):
-    return total / n
 
 
 def start():
