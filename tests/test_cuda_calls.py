@@ -145,6 +145,29 @@ def test_nan_and_infinity(gpu, function):
     close(gpu.array(np.nan_to_num(got, nan=0, posinf=9, neginf=-9)), np.nan_to_num(y, nan=0, posinf=9, neginf=-9), "float32", function)
 
 
+@pytest.mark.parametrize("name", ["max", "avg", *(pytest.param(n, marks=full) for n in ("min", "sum", "std"))])
+def test_nan_is_left_out(gpu, name):
+    """In both memory orders, of windows that share vectors and of windows that are cut; gradients, and places of a window without a number, too."""
+    rng = np.random.default_rng(5)
+    for shape, function, args in (((2, 4, 8, 12), f"{name}_pool2d", (2,)), ((2, 4, 8, 12), f"{name}_pool2d", (3, 2, 1)),
+                                  ((1, 4, 61, 47), f"global_{name}_pool2d", ())):
+        x = rng.standard_normal(shape).astype(np.float32)
+        x[rng.random(shape) < 0.5] = np.nan
+        x[0, 0, :4, :4] = np.nan
+        if not args:
+            x[0, 1], x[0, 2, :40] = np.nan, np.nan  # of one plane nothing is known, of another one no number of the first parts
+        forward, back = getattr(nbp, function), getattr(nbp, f"{function}_backward")
+        for memory in (x, last(x)):
+            y = forward(memory, *args, ignore_nan=True)
+            np.testing.assert_allclose(forward(gpu.array(memory), *args, ignore_nan=True).get(), y, 4e-6, 4e-6)
+            if name in ("max", "min"):
+                index = forward(memory, *args, ignore_nan=True, return_indices=True)[1]
+                np.testing.assert_array_equal(forward(gpu.array(memory), *args, ignore_nan=True, return_indices=True)[1].get(), index)
+            grad = np.nan_to_num(y)
+            got = back(gpu.array(grad), gpu.array(memory), *args, ignore_nan=True).get()
+            np.testing.assert_allclose(got, back(grad, memory, *args, ignore_nan=True), 4e-6, 4e-6)
+
+
 def test_integers(gpu):
     x = np.random.default_rng(0).integers(0, 255, (2, 16, 6, 7)).astype(np.uint8)
     y, index = nbp.max_pool2d(gpu.array(last(x)), 2, return_indices=True)
