@@ -124,6 +124,13 @@ typedef enum {
     NUMBAPOOL_BOTH = 1 /* their mean */
 } numbapool_even;
 
+/* blur, max_blur: what stands beyond the border. */
+typedef enum {
+    NUMBAPOOL_REFLECT = 0,
+    NUMBAPOOL_REPLICATE = 1,
+    NUMBAPOOL_ZEROS = 2
+} numbapool_pad_mode;
+
 /* The host's threads: call body(argument, i) for every i of [0, n), in any order and on any threads, and return when all are done. */
 typedef void (*numbapool_body)(void *argument, int64_t i);
 typedef void (*numbapool_parallel_for)(void *context, int64_t n, numbapool_body body, void *argument);
@@ -154,15 +161,16 @@ typedef struct {
     double p;                      /* gem, where no tensor is given: the exponent, above 0; default 3 */
     double eps;                    /* gem: what smaller elements are raised to; default 1e-6 */
     double temperature;            /* soft: above 0; default 1 */
-    double alpha;                  /* rank: the weight of the largest element, above 0 and at most 1; default 0: by t */
+    double alpha;                  /* rank: the weight of the largest element, above 0 and at most 1; default 0: by t; rank_stochastic: its
+                                      probability, default 0: 0.5; auto, where no tensor is given: the sharpness, of any sign; default 0 */
     int64_t t;                     /* rank: how many of the largest elements are averaged; default 0: by alpha */
     int32_t norm;                  /* lp: numbapool_norm; default NUMBAPOOL_SUM */
     int32_t gradient;              /* soft, backward: numbapool_gradient; default NUMBAPOOL_EXACT */
-    int32_t training;              /* stochastic, s3: draw (1), or take the mean (0); default 1 */
+    int32_t training;              /* stochastic, rank_stochastic, s3: draw (1), or take the mean (0); default 1 */
     int32_t overlapping;           /* fractional without kernel_size: a window takes the first element of the next one too; default 0 */
     int32_t pseudo_random;         /* the same: boundaries ceil(alpha (i + u)), else shuffled sizes; default 0 */
     int32_t even;                  /* median: numbapool_even; default NUMBAPOOL_LOWER */
-    int64_t seed;                  /* stochastic, s3, fractional: of the draws; default 0 */
+    int64_t seed;                  /* stochastic, rank_stochastic, s3, fractional: of the draws; default 0 */
     int64_t grid_size[3];          /* s3: positions of a strip; default 0: kernel_size */
     double pooling_ratio[3];       /* fractional without kernel_size: input by output size, at least 1; default 0, which is refused */
     double output_ratio[3];        /* fractional_max with kernel_size: outputs as a share of the input; default 0: see output_size */
@@ -182,6 +190,17 @@ typedef struct {
 
     /* CUDA */
     void *stream;                  /* the CUstream (cudaStream_t) that a call on a CUDA device works on; default NULL, the legacy default stream */
+
+    /* parameters of further poolings */
+    double r;                      /* lse, where no tensor is given: the sharpness, above 0; default 1 */
+    double a;                      /* mixed, where no tensor is given: the maximum's share; default NaN, which is refused */
+    double beta;                   /* ada, where no tensor is given: eDSCW's share; default NaN, which is refused */
+    double correction;             /* std: taken from the number of elements in the divisor; default 0 */
+    int32_t ignore_nan;            /* avg, max, min, sum, std: NaN are left out; default 0 */
+    int32_t pad_mode;              /* blur, max_blur: numbapool_pad_mode; default NUMBAPOOL_REFLECT */
+    int32_t symmetric;             /* dpp: elements below the window's average count as details, too; default 1 */
+    int32_t reserved_third;        /* 0 */
+    int64_t filter_size[3];        /* blur, max_blur: taps of the filter; default 0: 4 */
 } numbapool_params;
 
 /* Set every field to its default.  size: sizeof(numbapool_params); a library that is newer than the header knows by it what the caller has.

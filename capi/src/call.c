@@ -1,5 +1,6 @@
 /* A call from its tensors and params to its family: checks, views, windows.  What call.py and operation.py do in Python. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -374,16 +375,20 @@ void parameter_store(const DLTensor *t, const int64_t *index, double value)
 
 /* ---------------------------------------------------------------- params */
 
-#define FIRST_SIZE offsetof(numbapool_params, stream) /* of programs that were compiled with the first header */
+/* The sizes that programs know which were compiled with earlier headers: without a stream, and without the poolings that came later. */
+#define FIRST_SIZE offsetof(numbapool_params, stream)
+#define SECOND_SIZE offsetof(numbapool_params, r)
 
-static bool known_size(size_t size) { return size == sizeof(numbapool_params) || size == FIRST_SIZE; }
+static bool known_size(size_t size) { return size == sizeof(numbapool_params) || size == FIRST_SIZE || size == SECOND_SIZE; }
 
 static void set_defaults(numbapool_params *p)
 {
     memset(p, 0, sizeof *p);
     p->size = sizeof *p;
     p->rank = 2;
-    p->count_include_pad = p->training = 1;
+    p->count_include_pad = p->training = p->symmetric = 1;
+    p->a = p->beta = NAN;
+    p->r = 1.0;
     p->p = 3.0;
     p->eps = 1e-6;
     p->temperature = 1.0;
@@ -447,6 +452,11 @@ static void check_params(context *c, const numbapool_params *params)
     choice(c, params->norm, NUMBAPOOL_MEAN, "norm");
     choice(c, params->gradient, NUMBAPOOL_CONSTANT, "gradient");
     choice(c, params->even, NUMBAPOOL_BOTH, "even");
+    if (params->size == sizeof *params) {
+        flag(c, params->ignore_nan, "ignore_nan");
+        flag(c, params->symmetric, "symmetric");
+        choice(c, params->pad_mode, NUMBAPOOL_ZEROS, "pad_mode");
+    }
     if (params->num_threads < 0)
         fail(c, NUMBAPOOL_VALUE_ERROR, "num_threads must not be negative, got %" PRId32, params->num_threads);
 }

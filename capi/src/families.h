@@ -76,9 +76,10 @@ kernel_function find_kernel(int formula, bool backward, dtype t, int loop);
 typedef struct {
     int pooling;
     bool backward, shape_only;
+    bool sliced; /* part of a call that goes by batch entries (slices.c) */
     const char *where;
-    const DLTensor *grad, *x, *logit, *array, *samples, *weight, *indices_in;
-    DLTensor *y, *indices, *grad_x, *grad_logit, *grad_array, *grad_weight;
+    const DLTensor *grad, *x, *logit, *array, *second, *samples, *weight, *indices_in;
+    DLTensor *y, *indices, *grad_x, *grad_logit, *grad_array, *grad_second, *grad_weight;
     const numbapool_params *params;
     int64_t *shape;
 } request;
