@@ -6,12 +6,12 @@ from typing import Any
 
 from numbapool import kernels as python
 from numbapool import publish
-from numbapool.loops.cpu import order
+from numbapool.loops.cpu import order, vote
 from numbapool.numeric import DTYPES
 from numbapool.parameters import Parameter
 
 from . import functions
-from .kernels import LOOPS, SAME, Entry, Formula, fold_name, folds, formula_names, formulas, module, own
+from .kernels import LOOPS, SAME, Entry, Formula, entries, fold_name, folds, formula_names, formulas, ignoring, ignoring_folds, module, name_of, own
 
 HEADER = """/* Numbers that tables go by; written by capi/tables.py. */
 #ifndef NUMBAPOOL_KERNELS_H
@@ -28,7 +28,8 @@ def enum(prefix: str, names: Sequence[str]) -> str:
 def header(processors: Sequence[str]) -> str:
     """kernels.h."""
     return HEADER + enum("POOLING", functions.poolings()) + enum("FORMULA", formula_names()) + enum("LOOP", LOOPS) + (
-        f"enum {{ PROCESSORS = {len(processors)}, MOST_TAPS = {order.MOST_TAPS}, INSERTION = {order.INSERTION} }};\n\n#endif\n")
+        f"enum {{ PROCESSORS = {len(processors)}, MOST_TAPS = {order.MOST_TAPS}, VOTES = {vote.MOST_TAPS}, "
+        f"INSERTION = {order.INSERTION} }};\n\n#endif\n")
 
 
 def key(entry: Entry) -> int:
@@ -45,7 +46,7 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
         rows.append(f"    {{{key(entry)}, {{{', '.join(n if n in there else 'NULL' for n in names)}}}}},")
     cpus = ", ".join(f'"{p}"' for p in processors)
     return "\n".join([
-        "/* Written by capi/tables.py. */", '#include "families.h"', "",
+        "/* Written by capi/tables.py. */", "#include <math.h>", '#include "families.h"', "",
         *(f"extern int32_t {n}(void **, void **, int64_t, int64_t, int64_t, int64_t, int64_t);" for n in declared), "",
         "const kernel_row kernel_rows[] = {", *rows, "};", f"const int kernel_count = {len(rows)};", "",
         f"const char *const processor_names[PROCESSORS] = {{{cpus}}};", "",
@@ -54,7 +55,7 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
 
 
 def _all_formulas() -> list[Formula]:
-    return [f for p in own() if folds(p) for f in formulas(p)]
+    return [f for p in own() if folds(p) for f in formulas(p)] + ignoring_folds()
 
 
 def _formula(f: Formula) -> str:
@@ -62,7 +63,7 @@ def _formula(f: Formula) -> str:
     for backward, options in ((False, f.forward), (True, f.backward)):
         accumulators, terms = python._arities(python._names(f.module, backward, options), f.numbers + f.arrays)
         sizes.append(f"{{{accumulators}, {terms}}}")
-    return f"    [FORMULA_{f.name.upper()}] = {{{{{', '.join(sizes)}}}}},"
+    return f"    [FORMULA_{f.name.upper()}] = {{{{{', '.join(sizes)}}}, {str(f.plain_sum).lower()}}},"
 
 
 def _variant(f: Formula, parameters: dict[str, Parameter]) -> str:
@@ -101,15 +102,23 @@ def _pooling(pooling: str) -> str:
         numbers = [p for p in parameters.values() if p.kind in ("number", "positive")]
         arrays = [p for p in parameters.values() if p.kind == "array"]
         fields |= {"formula": f"FORMULA_{fold_name(kernel).upper()}", "elements": getattr(formula, "elements", 1),
-                   "plain_sum": str(base.plain_sum).lower(), "learns": str(base.learns).lower(), "n_numbers": len(constants) or len(numbers)}
+                   "learns": str(base.learns).lower(), "n_numbers": len(constants) or len(numbers)}
         if constants:
             fields["constants"] = f"{{{', '.join(map(repr, constants))}}}, .fixed = true"
         elif numbers:
             fields["numbers"] = f"{{{_numbers(numbers)}}}"
         if arrays:
-            fields["array"] = f'{{"{arrays[0].name}", offsetof(numbapool_params, {arrays[0].name}), {arrays[0].above!r}}}'
+            above = repr(arrays[0].above).replace("inf", "INFINITY")
+            fields["array"] = f'{{"{arrays[0].name}", offsetof(numbapool_params, {arrays[0].name}), {above}}}'
         if others and not constants:
             fields["variants"] = f"{{{', '.join(_variant(f, parameters) for f in others)}}}, .n_variants = {len(others)}"
     if formula.family not in ("fold", "unpool"):
         fields["chooses"] = f"FORMULA_{kernel.upper()}"
+    if getattr(formula, "by_rank", False):  # outside training it is a pooling by rank
+        fields["formula"] = "FORMULA_SORT"
+    for field, divided in (("ignoring", False), ("ignoring_divided", True)):
+        if found := ignoring(pooling, divided):
+            fields[field] = f"FORMULA_{name_of(found).upper()}"
+    name = {"fold": fold_name(kernel), "unpool": "index"}.get(formula.family, kernel)
+    fields["dtypes"] = " | ".join(f"1 << {DTYPES.index(d)}" for d in dict.fromkeys(e.dtype for e in entries() if e.formula == name))
     return f"    [POOLING_{pooling.upper()}] = {{{', '.join(f'.{k} = {v}' for k, v in fields.items())}}},"

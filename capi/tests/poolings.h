@@ -4,7 +4,7 @@
 
 #include "check.h"
 
-/* The tensors of a call.  SECOND is p, logit, weight or samples. */
+/* The tensors of a call.  SECOND is p, r, alpha, logit, weight or samples. */
 enum { X, SECOND, Y, INDICES, GRAD, GRAD_X, GRAD_SECOND, SLOTS };
 
 typedef int function(DLTensor *const t[], const numbapool_params *p);
@@ -19,6 +19,16 @@ POOLING(lp, lp_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(soft, soft_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(swap, swap_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(fractional_avg, fractional_avg_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(sum, sum_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(std, std_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(idw, idw_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(rank, rank_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(median, median_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(mode, mode_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t[GRAD_X]))
+POOLING(lse, lse_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(auto, auto_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(ordinal, ordinal_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(rank_stochastic, rank_stochastic_pool, T(t[X], t[SECOND], t[Y], t[INDICES]), T(t[GRAD], t[X], t[SECOND], t[INDICES], t[GRAD_X]))
 POOLING(s3, s3_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(max, max_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t[GRAD_X]))
 POOLING(min, min_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t[GRAD_X]))
@@ -61,6 +71,23 @@ static const pooling poolings[] = {
     {"stochastic", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, true, false, 0},
     {"stochastic, samples", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, AS_Y, false, true, false, 0},
     {"stochastic, mean", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, false, false, 5},
+    {"rank_stochastic", "samples", numbapool_rank_stochastic_shape, rank_stochastic_forward, rank_stochastic_backward, SLIDE, NOTHING, false, true,
+     false, 10},
+    {"rank_stochastic, mean", "samples", numbapool_rank_stochastic_shape, rank_stochastic_forward, rank_stochastic_backward, SLIDE, NOTHING, false,
+     false, false, 5},
+    {"sum", NULL, numbapool_sum_shape, sum_forward, sum_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"sum, known", NULL, numbapool_sum_shape, sum_forward, sum_backward, SLIDE, NOTHING, false, false, false, 11},
+    {"avg, known", NULL, numbapool_avg_shape, avg_forward, avg_backward, SLIDE, NOTHING, false, false, false, 11},
+    {"max, known", NULL, numbapool_max_shape, max_forward, max_backward, SLIDE, NOTHING, false, true, true, 11},
+    {"std", NULL, numbapool_std_shape, std_forward, std_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"std, known", NULL, numbapool_std_shape, std_forward, std_backward, SLIDE, NOTHING, false, false, false, 11},
+    {"idw", NULL, numbapool_idw_shape, idw_forward, idw_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"mode", NULL, numbapool_mode_shape, mode_forward, mode_backward, SLIDE, NOTHING, false, true, true, 0},
+    {"median", NULL, numbapool_median_shape, median_forward, median_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"rank", NULL, numbapool_rank_shape, rank_forward, rank_backward, SLIDE, NOTHING, false, false, false, 12},
+    {"ordinal", "weight", numbapool_ordinal_shape, ordinal_forward, ordinal_backward, SLIDE_ONLY, RANKS, true, false, false, 0},
+    {"lse", "r", numbapool_lse_shape, lse_forward, lse_backward, SLIDE, CHANNELS, true, false, false, 0},
+    {"auto", "alpha", numbapool_auto_shape, auto_forward, auto_backward, SLIDE, NUMBER, true, false, false, 0},
     {"s3", NULL, numbapool_s3_shape, s3_forward, s3_backward, OWN, NOTHING, false, false, true, 6},
     {"s3, mean", NULL, numbapool_s3_shape, s3_forward, s3_backward, OWN, NOTHING, false, false, false, 7},
     {"fractional_max", "samples", numbapool_fractional_max_shape, fractional_max_forward, fractional_max_backward, OWN, NOTHING, false, true,
@@ -147,6 +174,9 @@ static inline void configure(numbapool_params *p, const pooling *of, const windo
     p->temperature = 0.75;
     p->gradient = of->variant == 4;
     p->training = of->variant != 5 && of->variant != 7;
+    p->alpha = of->variant == 10 ? 0.375 : 0;
+    p->ignore_nan = of->variant == 11;
+    p->t = of->variant == 12 ? 2 : 0;
     for (int i = 0; i < in->rank && of->windows == OWN; i++) {
         p->kernel_size[i] = of->variant == 8 ? 0 : of->variant == 9 ? 3 : 2;
         p->grid_size[i] = of->variant == 6 ? 4 : 0;
@@ -185,6 +215,9 @@ static inline void fill(operands *o)
 {
     double low = o->pooling->variant == 2 || o->pooling->variant == 3 ? -2 : 0.125;
     fill_random(o->t[X], 1, low);
+    bool floats = o->t[X]->dtype.code == kDLFloat || o->t[X]->dtype.code == kDLBfloat;
+    for (int64_t i = 0, n = elements(o->t[X]); o->pooling->variant == 11 && floats && i < n; i += 3)
+        memset(at(o->t[X], i), 0xFF, itemsize(o->t[X]->dtype)); /* NaN */
     fill_random(o->t[GRAD], 2, -2);
     if (o->t[SECOND])
         fill_random(o->t[SECOND], 3, 1);
