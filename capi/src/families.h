@@ -151,10 +151,10 @@ void parameter_store(const DLTensor *t, const int64_t *index, double value);
 /* slices.c */
 bool needs_slices(call *k);
 void run_slices(call *k);
-void convert_view(const view *from, const view *to); /* of dtypes of which one is computed in the other */
 
 /* launch.c */
 bool past_cache(int64_t bytes);
+int64_t slots_for(const call *k, int64_t tasks, int64_t taps); /* how many threads share so many tasks that read so many elements */
 geometry geometry_of(const call *k);
 void operand(geometry *g, int slot, const int64_t strides[5]);
 plan planned(call *k, const geometry *g, bool gradient, int planes, bool scatter, bool sort, const extra *extras, int n_extras);

@@ -224,7 +224,7 @@ static void run_part(void *argument, int64_t slot)
     j->kernel(&result, &exception, j->plan, j->data, slot, slot * j->tasks / j->slots, (slot + 1) * j->tasks / j->slots);
 }
 
-static int64_t slots_for(const call *k, int64_t tasks, int64_t taps)
+int64_t slots_for(const call *k, int64_t tasks, int64_t taps)
 {
     if (taps < WORTH || tasks < 2)
         return 1;

@@ -121,27 +121,42 @@ static convert_row *conversion(dtype from, dtype to)
     return item_bytes(from) < item_bytes(to) || from == BOOL ? up[from] : down[to];
 }
 
-void convert_view(const view *from, const view *to)
+/* Views with their axes in the order of memory, and how many threads share the rows. */
+typedef struct {
+    const char *from;
+    char *to;
+    int64_t item[2], n[5], f[5], t[5], slots;
+    convert_row *row;
+} conversion_job;
+
+static void convert_part(void *argument, int64_t slot)
 {
-    convert_row *row = conversion(from->dtype, to->dtype);
-    int64_t a = item_bytes(from->dtype), b = item_bytes(to->dtype);
-    int order[] = {0, 1, 2, 3, 4}; /* the one along which the memory of `to` lies last */
-    if (to->strides[1] == 1) {
-        int channels_last[] = {0, 2, 3, 4, 1};
-        memcpy(order, channels_last, sizeof order);
+    const conversion_job *c = argument;
+    int64_t rows = c->n[0] * c->n[1] * c->n[2], end = (slot + 1) * rows / c->slots;
+    for (int64_t r = slot * rows / c->slots; r < end; r++) {
+        int64_t k = r % c->n[2], j = r / c->n[2] % c->n[1], i = r / c->n[2] / c->n[1];
+        const char *from = c->from + c->item[0] * (i * c->f[0] + j * c->f[1] + k * c->f[2]);
+        char *to = c->to + c->item[1] * (i * c->t[0] + j * c->t[1] + k * c->t[2]);
+        for (int64_t l = 0; l < c->n[3]; l++)
+            c->row(from + c->item[0] * l * c->f[3], c->f[4], to + c->item[1] * l * c->t[3], c->t[4], c->n[4]);
     }
-    int64_t n[5], f[5], t[5];
+}
+
+static void convert_view(call *k, const view *from, const view *to)
+{
+    static const int orders[2][5] = {{0, 1, 2, 3, 4}, {0, 2, 3, 4, 1}};
+    const int *order = orders[k->memory_last]; /* of the copy's memory, whichever of the two it is */
+    conversion_job c = {from->data, to->data, {item_bytes(from->dtype), item_bytes(to->dtype)}, .row = conversion(from->dtype, to->dtype)};
     for (int i = 0; i < 5; i++) {
-        n[i] = from->dims[order[i]];
-        f[i] = from->strides[order[i]];
-        t[i] = to->strides[order[i]];
+        c.n[i] = from->dims[order[i]];
+        c.f[i] = from->strides[order[i]];
+        c.t[i] = to->strides[order[i]];
     }
-    for (int64_t i = 0; i < n[0]; i++)
-        for (int64_t j = 0; j < n[1]; j++)
-            for (int64_t k = 0; k < n[2]; k++)
-                for (int64_t l = 0; l < n[3]; l++)
-                    row(from->data + a * (i * f[0] + j * f[1] + k * f[2] + l * f[3]), f[4],
-                        to->data + b * (i * t[0] + j * t[1] + k * t[2] + l * t[3]), t[4], n[4]);
+    c.slots = slots_for(k, c.n[0] * c.n[1] * c.n[2], product(c.n, 5));
+    if (c.slots == 1)
+        convert_part(&c, 0);
+    else
+        run_parallel(&k->p, c.slots, convert_part, &c);
 }
 
 /* Whether a call of a half type has a kernel of its own: what follows indices, and some whole 2x2 windows in channels-first memory. */
@@ -240,7 +255,7 @@ static void aim(slices *s, int64_t first, int64_t n)
         view mine = p->copy.data ? entries_of(&p->copy, 0, n) : entries_of(&p->whole, first, n);
         if (p->copy.data && p->input && !s->k->dry) {
             view theirs = entries_of(&p->whole, first, n);
-            convert_view(&theirs, &mine);
+            convert_view(s->k, &theirs, &mine);
         }
         p->tensor = tensor_of(s->k, &mine, p->shape, p->strides);
     }
@@ -252,7 +267,7 @@ static void settle(slices *s, int64_t first, int64_t n)
         part *p = &s->parts[i];
         if (p->copy.data && !p->input) {
             view mine = entries_of(&p->copy, 0, n), theirs = entries_of(&p->whole, first, n);
-            convert_view(&mine, &theirs);
+            convert_view(s->k, &mine, &theirs);
         }
     }
     for (int i = 0; i < s->n_totals; i++)
