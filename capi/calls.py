@@ -18,8 +18,8 @@ from . import cffi_module, functions
 
 CODES = {"f": 2, "i": 0, "u": 1, "b": 6}  # DLPack's, by NumPy's kinds
 ERRORS = {1: ValueError, 2: TypeError, 3: BufferError, 4: MemoryError, 5: NotImplementedError, 6: RuntimeError}
-PARAMETER_TENSORS = ("p", "weight", "samples")
-KEPT_APART = ("logit", "weight", "samples", "sequences", "indices")  # which are no fields, or not by themselves
+AS_THEY_ARE = ("x", "logit")  # all other tensors of real numbers are parameters
+KEPT_APART = ("logit", "weight", "omega", "samples", "sequences", "indices")  # which are no fields, or not by themselves
 OF = {f.name: f for f in functions.table()}
 
 
@@ -109,13 +109,11 @@ class Capi:
         pooling, ndim = re.fullmatch(r"(?:adaptive_|global_)?(\w+?)(?:_pool)?(\d)d", function).groups()
         given = inspect.signature(getattr(numbapool, function)).bind(x, *args, **kwargs).arguments
         name = next(n for n in (f"numbapool_{pooling}_pool", f"numbapool_{pooling}") if n in OF)
-        tensors = {n: np.asarray(given[n]) for n in ("logit", "weight", "samples", "p") if given.get(n) is not None}
-        if np.ndim(tensors.get("p", 0)) == 0:
-            tensors.pop("p", None)
-        if name == "numbapool_max_unpool":
-            tensors["indices"] = np.asarray(given["indices"], np.int64)
-        tensors |= {n: real(tensors[n]) for n in PARAMETER_TENSORS if n in tensors}
-        return name, {"x": np.asarray(x), **tensors}, self.params(getattr(numbapool, function), given, int(ndim))
+        numbers = {p.name for p in functions.parameters_of(OF[name].pooling) if functions.numbered(p)}
+        tensors = {a.name: np.asarray(given[a.name]) for a in OF[name].arguments if a.const and given.get(a.name) is not None}
+        tensors = {n: t if n in AS_THEY_ARE else t.astype(np.int64) if n == "indices" else real(t) for n, t in tensors.items()
+                   if t.ndim or n not in numbers}
+        return name, tensors, self.params(getattr(numbapool, function), given, int(ndim))
 
     def shape(self, name: str, x: np.ndarray, params: Any) -> tuple[int, ...]:
         """The shape of y."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from numbapool import kernels, publish
+from numbapool import kernels, publish, weigh
 from numbapool.numeric import DTYPES, FLOATS, HALVES
 
 from . import functions
@@ -19,6 +19,7 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
     "swap": ("soft", (1.0,)), "sum": ("avg", ()), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
     "ordinal": ("sort", ()), "rank": ("sort", ()), "median": ("sort", ()),
 }
+PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
@@ -28,6 +29,7 @@ LOOPS = (
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
+    "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
 )
 
 
@@ -123,6 +125,8 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
                 return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain)
 
             yield entry("GENERAL", kernels.fold_kernel, plain=True)
+            if not hasattr(f.module, "common"):
+                continue
             yield entry("SWEEP", kernels.sweep_kernel)
             if f.plain_sum and not backward and dtype not in HALVES:
                 yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
@@ -215,14 +219,23 @@ def indexed() -> Iterator[Entry]:
         yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True)
 
 
+def weighing() -> Iterator[Entry]:
+    """The kernels of weighing sums, of no formula; half types are converted before."""
+    for dtype in ("float32", "float64"):
+        for loop in ("weigh", "weigh_sums"):
+            yield Entry("weigh", False, dtype, loop.upper(), lambda loop=loop, dtype=dtype: weigh.kernel(loop, dtype), True)
+
+
 def own() -> list[str]:
     """The poolings that have kernels of their own."""
-    return [p for p in functions.poolings() if p not in SAME]
+    return [p for p in functions.poolings() if p not in SAME and module(p).family != "composed"]
 
 
 def entries() -> list[Entry]:
     """Every kernel of a full library."""
-    found: list[Entry] = list(indexed())
+    found: list[Entry] = [*indexed(), *weighing()]
+    for part in PARTS:
+        found += fold(*formulas(part), ("float32", "float64"))
     for pooling in own():
         for f in formulas(pooling) if folds(pooling) else ():
             found += fold(f, FLOATS if not f.parameter or f.only_backward else ("float32", "float64"))
@@ -232,13 +245,14 @@ def entries() -> list[Entry]:
 
 def few() -> list[Entry]:
     """The kernels of a library to test with: all of float32, and of other dtypes the general ones of some poolings."""
-    some = {("max", "uint8"), ("index", "uint8"), *((f, d) for f in ("avg", "soft", "max", "index") for d in ("float16", "float64"))}
+    some = {("max", "uint8"), ("index", "uint8"), *((f, d) for f in ("avg", "soft", "max", "index") for d in ("float16", "float64")),
+            ("weigh", "float64"), ("edscw", "float64")}
     return [e for e in entries() if e.dtype == "float32" or (e.plain and (e.formula, e.dtype) in some)]
 
 
 def formula_names() -> list[str]:
     """Every formula, in the order of C's numbers for them."""
-    found = ["index"]
+    found = ["index", "weigh", *PARTS]
     for pooling in own():
         if module(pooling).family != "fold":
             found.append(pooling)

@@ -821,8 +821,7 @@ void run_unpool(call *k)
 
 /* ---------------------------------------------------------------- S3 outside of training */
 
-/* A view as a tensor with the axes of x. */
-static DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides)
+DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides)
 {
     static const DLDataType types[] = {{kDLFloat, 16, 1}, {kDLBfloat, 16, 1}, {kDLFloat, 32, 1}, {kDLFloat, 64, 1}, {kDLInt, 8, 1},
                                        {kDLInt, 16, 1},   {kDLInt, 32, 1},    {kDLInt, 64, 1}};
