@@ -1,5 +1,5 @@
-/* Poolings made of other ones' results: mixed, gated, ada, blur, max_blur, dpp.  What numbapool/composed.py and their files in pools/ do in Python, for
- * float32 and float64.  Everything is checked before the first kernel runs. */
+/* Poolings made of other ones' results: mixed, gated, ada, blur, max_blur, dpp.  What numbapool/composed.py and their files in pools/ do in Python,
+ * for float32 and float64.  Everything is checked before the first kernel runs. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

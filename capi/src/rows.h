@@ -125,7 +125,8 @@ ROW(dpp_forward)
 }
 
 /* What a window gives to its elements and to the parameters: contributions to lam and alpha, of a filter to what it smoothed. */
-static void NAMED(pull)(const NAMED(state) *w, const dpp_window *how, REAL g, REAL power, REAL base, REAL *grad_x, REAL *lam, REAL *alpha, REAL *middle)
+static void NAMED(pull)(const NAMED(state) *w, const dpp_window *how, REAL g, REAL power, REAL base, REAL *grad_x, REAL *lam, REAL *alpha,
+                        REAL *middle)
 {
     int m = how->elements;
     REAL y = NAMED(result)(w, m, base), of_weight, of_ratio[8], of_away[8], shared = 0, sum = 0, logs = 0, weights = 0;

@@ -38,7 +38,7 @@ POOLING(max_unpool, max_unpool, T(t[X], t[INDICES], t[Y]), T(t[GRAD], t[INDICES]
 
 /* Where a pooling's windows are said: SLIDE in every form, SLIDE_ONLY by kernel_size alone, OWN by the pooling's own parameters. */
 typedef enum { SLIDE, SLIDE_ONLY, OWN, UNPOOL } windows_kind;
-/* The shape of SECOND.  NUMBER: (); POSITIONS: y's, without the batch and the channels; KERNEL: kernel_size; LAMBDAS, LAMBDAS_FILTER: (C,), of dpp. */
+/* The shape of SECOND.  NUMBER: (); POSITIONS: y's, without batch and channels; KERNEL: kernel_size; LAMBDAS, LAMBDAS_FILTER: (C,), of dpp. */
 typedef enum { NOTHING, NUMBER, CHANNELS, AS_X, RANKS, AS_Y, DRAWS, POSITIONS, KERNEL, LAMBDAS, LAMBDAS_FILTER } second_kind;
 
 typedef struct {
