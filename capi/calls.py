@@ -110,10 +110,10 @@ class Capi:
         given = inspect.signature(getattr(numbapool, function)).bind(x, *args, **kwargs).arguments
         name = next(n for n in (f"numbapool_{pooling}_pool", f"numbapool_{pooling}") if n in OF)
         numbers = {p.name for p in functions.parameters_of(OF[name].pooling) if functions.numbered(p)}
-        tensors = {a.name: np.asarray(given[a.name]) for a in OF[name].arguments if a.const and given.get(a.name) is not None}
-        tensors = {n: t if n in AS_THEY_ARE else t.astype(np.int64) if n == "indices" else real(t) for n, t in tensors.items()
-                   if t.ndim or n not in numbers}
-        return name, tensors, self.params(getattr(numbapool, function), given, int(ndim))
+        tensors = {a.name: np.asarray(given[a.name]) for a in OF[name].arguments if a.const and a.name != "x" and given.get(a.name) is not None}
+        tensors = {n: a if n == "logit" else np.asarray(a, np.int64) if n == "indices" else real(a) for n, a in tensors.items()
+                   if a.ndim or n not in numbers}
+        return name, {"x": np.asarray(x), **tensors}, self.params(getattr(numbapool, function), given, int(ndim))
 
     def shape(self, name: str, x: np.ndarray, params: Any) -> tuple[int, ...]:
         """The shape of y."""

@@ -198,7 +198,8 @@ def entries() -> tuple[Entry, ...]:
     for pooling in kernels.own():
         for f in kernels.formulas(pooling) if kernels.folds(pooling) else ():
             found += [e for dtype in FLOATS if not f.parameter or f.only_backward or dtype not in HALVES for e in fold(f, dtype)]
-        make = {"select": select, "draw": draw, "order": order}.get(kernels.module(pooling).family)
+        by_rank = getattr(kernels.module(pooling), "by_rank", False)  # whose draws the C library makes on CPUs alone, as votes
+        make = None if by_rank else {"select": select, "draw": draw, "order": order}.get(kernels.module(pooling).family)
         found += [e for dtype in (DTYPES if make is select else FLOATS) for e in make(pooling, dtype)] if make else []
     return tuple(found)
 

@@ -15,7 +15,7 @@
  * row-major order.  byte_offset is honoured; data must be aligned to its elements.  The library borrows every tensor for the time of the call,
  * and owns nothing that the caller passes.
  *
- * DTYPES: float16, bfloat16 (both computed in float32), float32, float64; max, min, s3 in training, fractional_max and max_unpool also take
+ * DTYPES: float16, bfloat16 (both computed in float32), float32, float64; max, min, mode, s3 in training, fractional_max and max_unpool also take
  * signed and unsigned integers of 8 to 64 bits, and booleans.  Every tensor of a call has the dtype of x but indices, which are int64,
  * parameters (p, a, beta, omega, lam, alpha, weight, samples and their gradients), which are float32 or float64, and the gradients of integers (grad and grad_x), which are
  * both of one floating dtype.

@@ -14,7 +14,7 @@ from numbapool.operation import Operation
 from numbapool.parameters import Parameter
 
 DECLARATIONS = Path(__file__).with_name("declarations.h")
-FAMILIES = ("fold", "select", "draw", "order", "unpool", "composed")
+FAMILIES = ("fold", "select", "vote", "draw", "order", "unpool", "composed")
 WIDTH = 150
 # a parameter that is a tensor: its field in the core's request, and whether it and its gradient may be NULL
 TENSORS = {"array": ("array", True), "logit": ("logit", False), "weights": ("weight", True), "kernel": ("weight", True), "filters": ("weight", True),
@@ -26,7 +26,8 @@ FIELDS = {"padding": ("padding_mode", "padding", "padding_after"), "samples": ()
 UNPOOLED = {"padding": ("padding",)}  # whose padding is the same on both sides
 ASCII = str.maketrans({"Σ": "sum", "ᵢ": "_i", "ᵣ": "_r", "₍": "_(", "₎": ")", "₁": "1", "₂": "2", "²": "^2",
                        "≥": ">=", "≤": "<=", "è": "e", "−": "-", "ε": "eps", "…": "...",
-                       "α": "alpha", "β": "beta", "λ": "lambda", "ω": "omega", "⌊": "floor(", "⌋": ")"})
+                       "α": "alpha", "β": "beta", "λ": "lambda", "ω": "omega", "√": "sqrt", "∝": "proportional to", "ₖ": "_k", "₊": "_+", "₋": "_-",
+                       "⌊": "floor(", "⌋": ")"})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ pooling are there for every dtype, and the fast ones where they pay.  C looks fo
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,12 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
     "ordinal": ("sort", ()), "rank": ("sort", ()), "median": ("sort", ()),
 }
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
+# poolings (and what takes their place where NaN is left out) whose kernels are fewer: general ones and sweeps, and none of half types, which C
+# computes in float32; votes of integers but uint8 are counted in int64
+RARE = ("std", "idw", "lse", "auto", "nanavg", "nansum", "nanstd")
+VOTED = ("float32", "float64", "uint8", "int64", "uint64")
 COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
+WIDE = ("float32", "float64")
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
     # of folds, and of choices without places
@@ -28,6 +34,7 @@ LOOPS = (
     "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN",  # of choices with their places
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
+    "VOTE_FEW", "VOTE_SORTED",  # with places
     "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
     "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
 )
@@ -113,10 +120,33 @@ def formulas(pooling: str) -> list[Formula]:
     return found
 
 
+def ignoring(pooling: str, divided: bool = False) -> Any:
+    """The formula that takes a pooling's place where NaN is left out, or None; divided : by a number that is given."""
+    find = getattr(module(pooling), "ignoring_nan", None)
+    return find and find({"divisor_override": 1} if divided else {})
+
+
+def name_of(formula: Any) -> str:
+    """The name of a formula's file."""
+    return formula.__name__.rpartition(".")[2]
+
+
+@functools.cache
+def ignoring_formulas() -> tuple[Any, ...]:
+    """All of these, each once."""
+    return tuple(dict.fromkeys(f for p in functions.poolings() for divided in (False, True) if (f := ignoring(p, divided))))
+
+
+def ignoring_folds() -> list[Formula]:
+    """The folds among them."""
+    numbers = {f: sum(p.kind == "number" for p in getattr(f, "parameters", ())) for f in ignoring_formulas()}
+    return [Formula(name_of(f), f, n) for f, n in numbers.items() if f.family == "fold"]
+
+
 def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
     """The kernels of a fold."""
     kind = f.numbers, f.arrays
-    for dtype in dtypes:
+    for dtype in WIDE if f.name in RARE else dtypes:
         for backward in ((True,) if f.only_backward else (False, True)):
             options = f.backward if backward else f.forward
             arguments = (f.module, backward, dtype, *kind, options)
@@ -128,6 +158,8 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             if not hasattr(f.module, "common"):
                 continue
             yield entry("SWEEP", kernels.sweep_kernel)
+            if f.name in RARE:
+                continue
             if f.plain_sum and not backward and dtype not in HALVES:
                 yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
             if (f.name not in COMMON and dtype != "float32") or f.name.endswith("_inference") or (backward and f.learns):
@@ -180,16 +212,35 @@ def select(pooling: str) -> Iterator[Entry]:
                         for s in ("quad", "nine", "short"))
 
 
+def ignoring_select(formula: Any) -> Iterator[Entry]:
+    """The kernels of a choice that leaves NaN out."""
+    for dtype in WIDE:
+        def entry(loop: str, backward: bool, make: Callable[..., Any], *arguments: Any, dtype: str = dtype) -> Entry:
+            return Entry(name_of(formula), backward, dtype, loop, lambda: make(formula, dtype, *arguments), True)
+
+        yield entry("GENERAL", False, kernels.select_kernel, False, False)
+        yield entry("PLACES_WIDE", False, kernels.select_kernel, True, True)
+        yield entry("PLACES_WIDE", True, kernels.select_backward_kernel, True)
+
+
+def vote(pooling: str) -> Iterator[Entry]:
+    """The kernels of a vote, which always tell places."""
+    for dtype in VOTED:
+        for loop, few in (("VOTE_FEW", True), ("VOTE_SORTED", False)):
+            yield Entry(pooling, False, dtype, loop, lambda dtype=dtype, few=few: kernels.vote_kernel(dtype, True, few), True)
+
+
 def draw(pooling: str) -> Iterator[Entry]:
     """The kernels of a draw, whose time is its random numbers': 2x2 windows have loops of their own, places of 64 bits serve all others."""
     formula = module(pooling)
-    for dtype in FLOATS:
+    ranked = getattr(formula, "by_rank", False)
+    for dtype in WIDE if ranked else FLOATS:
         for loop, backward, indexed in (("GENERAL", False, False), ("PLACES", False, True), ("PLACES", True, False)):
             def entry(name: str, *kind: bool, plain: bool = False, backward: bool = backward, indexed: bool = indexed, dtype: str = dtype) -> Entry:
                 return Entry(pooling, backward, dtype, name, lambda: kernels.draw_kernel(formula, backward, dtype, indexed, *kind), plain)
 
             yield entry(f"{loop}_WIDE", True, False, False, plain=True)
-            if dtype not in HALVES:
+            if dtype not in HALVES and not ranked:
                 quad = "QUAD" if loop == "GENERAL" else "PLACES_QUAD"
                 yield entry(quad, False, True, False)
                 yield entry(f"{quad}_CHANNELS", False, True, True)
@@ -239,14 +290,18 @@ def entries() -> list[Entry]:
     for pooling in own():
         for f in formulas(pooling) if folds(pooling) else ():
             found += fold(f, FLOATS if not f.parameter or f.only_backward else ("float32", "float64"))
-        found += {"select": select, "draw": draw, "order": order}.get(module(pooling).family, lambda pooling: ())(pooling)
+        found += {"select": select, "draw": draw, "order": order, "vote": vote}.get(module(pooling).family, lambda pooling: ())(pooling)
+    for f in ignoring_folds():
+        found += fold(f, FLOATS)
+    for formula in ignoring_formulas():
+        found += ignoring_select(formula) if formula.family == "select" else ()
     return found
 
 
 def few() -> list[Entry]:
     """The kernels of a library to test with: all of float32, and of other dtypes the general ones of some poolings."""
-    some = {("max", "uint8"), ("index", "uint8"), *((f, d) for f in ("avg", "soft", "max", "index") for d in ("float16", "float64")),
-            ("weigh", "float64"), ("edscw", "float64")}
+    some = {*((f, d) for f, d in (("max", "uint8"), ("index", "uint8"), ("mode", "uint8"), ("mode", "int64"))),
+            *((f, d) for f in ("avg", "soft", "max", "index") for d in ("float16", "float64")), *((f, "float64") for f in ("weigh", *PARTS))}
     return [e for e in entries() if e.dtype == "float32" or (e.plain and (e.formula, e.dtype) in some)]
 
 
@@ -257,4 +312,4 @@ def formula_names() -> list[str]:
         if module(pooling).family != "fold":
             found.append(pooling)
         found += [f.name for f in formulas(pooling)] if folds(pooling) else []
-    return found
+    return found + [name_of(f) for f in ignoring_formulas()]

@@ -7,12 +7,13 @@ from typing import Any
 
 from numbapool import kernels as python
 from numbapool import publish
-from numbapool.loops.cpu import order
+from numbapool.loops.cpu import order, vote
 from numbapool.numeric import DTYPES
 from numbapool.parameters import Parameter
 
 from . import functions
-from .kernels import LOOPS, PARTS, SAME, Entry, Formula, fold_name, folds, formula_names, formulas, module, own
+from . import kernels as library
+from .kernels import LOOPS, SAME, Entry, Formula, entries, fold_name, folds, formula_names, formulas, ignoring, ignoring_folds, module, name_of, own
 
 HEADER = """/* Numbers that tables go by; written by capi/tables.py. */
 #ifndef NUMBAPOOL_KERNELS_H
@@ -26,7 +27,7 @@ SHAPES = ("number", "channel", "position", "channel_position")  # of arrays, by 
 
 def poolings() -> list[str]:
     """All that C has a number for: the poolings, and those that are parts of others."""
-    return [*functions.poolings(), *PARTS]
+    return [*functions.poolings(), *library.PARTS]
 
 
 def enum(prefix: str, names: Sequence[str]) -> str:
@@ -37,7 +38,8 @@ def enum(prefix: str, names: Sequence[str]) -> str:
 def header(processors: Sequence[str]) -> str:
     """kernels.h."""
     return HEADER + enum("POOLING", poolings()) + enum("FORMULA", formula_names()) + enum("LOOP", LOOPS) + (
-        f"enum {{ PROCESSORS = {len(processors)}, MOST_TAPS = {order.MOST_TAPS}, INSERTION = {order.INSERTION} }};\n\n#endif\n")
+        f"enum {{ PROCESSORS = {len(processors)}, MOST_TAPS = {order.MOST_TAPS}, VOTES = {vote.MOST_TAPS}, "
+        f"INSERTION = {order.INSERTION} }};\n\n#endif\n")
 
 
 def key(entry: Entry) -> int:
@@ -54,7 +56,7 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
         rows.append(f"    {{{key(entry)}, {{{', '.join(n if n in there else 'NULL' for n in names)}}}}},")
     cpus = ", ".join(f'"{p}"' for p in processors)
     return "\n".join([
-        "/* Written by capi/tables.py. */", "#include <math.h>", "", '#include "families.h"', "",
+        "/* Written by capi/tables.py. */", "#include <math.h>", '#include "families.h"', "",
         *(f"extern int32_t {n}(void **, void **, int64_t, int64_t, int64_t, int64_t, int64_t);" for n in declared), "",
         "const kernel_row kernel_rows[] = {", *rows, "};", f"const int kernel_count = {len(rows)};", "",
         f"const char *const processor_names[PROCESSORS] = {{{cpus}}};", "",
@@ -63,7 +65,7 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
 
 
 def _all_formulas() -> list[Formula]:
-    return [f for p in (*own(), *PARTS) if folds(p) for f in formulas(p)]
+    return [f for p in (*own(), *library.PARTS) if folds(p) for f in formulas(p)] + ignoring_folds()
 
 
 def _formula(f: Formula) -> str:
@@ -71,7 +73,7 @@ def _formula(f: Formula) -> str:
     for backward, options in ((False, f.forward), (True, f.backward)):
         accumulators, terms = python._arities(python._names(f.module, backward, options), f.numbers + f.arrays)
         sizes.append(f"{{{accumulators}, {terms}}}")
-    return f"    [FORMULA_{f.name.upper()}] = {{{{{', '.join(sizes)}}}}},"
+    return f"    [FORMULA_{f.name.upper()}] = {{{{{', '.join(sizes)}}}, {str(f.plain_sum).lower()}}},"
 
 
 def _variant(f: Formula, parameters: dict[str, Parameter]) -> str:
@@ -120,7 +122,7 @@ def _pooling(pooling: str) -> str:
         numbers = [p for p in parameters.values() if p.kind in ("number", "positive")]
         arrays = [p for p in parameters.values() if p.kind == "array"]
         fields |= {"formula": f"FORMULA_{fold_name(kernel).upper()}", "elements": getattr(formula, "elements", 1),
-                   "plain_sum": str(base.plain_sum).lower(), "learns": str(base.learns).lower(), "n_numbers": len(constants) or len(numbers)}
+                   "learns": str(base.learns).lower(), "n_numbers": len(constants) or len(numbers)}
         if constants:
             fields["constants"] = f"{{{', '.join(map(repr, constants))}}}, .fixed = true"
         elif numbers:
@@ -135,4 +137,12 @@ def _pooling(pooling: str) -> str:
         fields |= {"weight": f'"{weights[0]}"'} if weights else {}
     if formula.family not in ("fold", "unpool", "composed"):
         fields["chooses"] = f"FORMULA_{kernel.upper()}"
+    if getattr(formula, "by_rank", False):  # outside training it is a pooling by rank
+        fields["formula"] = "FORMULA_SORT"
+    for field, divided in (("ignoring", False), ("ignoring_divided", True)):
+        if found := ignoring(pooling, divided):
+            fields[field] = f"FORMULA_{name_of(found).upper()}"
+    name = {"fold": fold_name(kernel), "unpool": "index"}.get(formula.family, kernel)
+    there = library.WIDE if formula.family == "composed" else dict.fromkeys(e.dtype for e in entries() if e.formula == name)
+    fields["dtypes"] = " | ".join(f"1 << {DTYPES.index(d)}" for d in there)
     return f"    [POOLING_{pooling.upper()}] = {{{', '.join(f'.{k} = {v}' for k, v in fields.items())}}},"

@@ -55,7 +55,7 @@ class Parameter:
 
 
 IGNORE_NAN = Parameter("ignore_nan", False, "flag", "leave NaN out of windows, as numpy's nan functions do; y of a window that has nothing else is "
-                       "NaN, a sum's 0", in_c=False)
+                       "NaN, a sum's 0")
 
 
 def flag(value: Any, where: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import __version__, config, fields
 from .forms import listed
-from .numeric import FLOATS, HALVES, INTEGERS
+from .numeric import FLOATS, INTEGERS
 from .pairs import Pair
 
 TARGET, FILE = "numbapool", "libnumbapool_jax.so"
@@ -89,8 +89,6 @@ def suits(p: Pair, values: dict[str, Any], names: Sequence[str], operands: Seque
     by_name = dict(zip(names, operands, strict=True))
     x = by_name["x"].dtype.name if "x" in by_name else by_name["grad"].dtype.name
     if x not in FLOATS and not (p.operation.integers and x in INTEGERS and names[0] != "grad"):
-        return False
-    if p.operation.formula.family == "composed" and x in HALVES:
         return False
     others = [by_name[n].dtype.name for n in by_name if n not in ("x", "grad", "chosen", "indices", "logit", "seed")]
     if not set(others) <= {"float32", "float64"}:

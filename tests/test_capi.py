@@ -152,6 +152,74 @@ def test_constant_gradient(capi, exact, dtype):
     agree(capi.backward("soft_pool2d", grad, x, 2, gradient="constant")[0], expected, dtype, exact, dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", pytest.param("float64", marks=full)])
+@pytest.mark.parametrize("name", ["avg", "max", "min", "sum", "std"])
+def test_nan_is_left_out(capi, name, dtype):
+    """By kernels of their own, which half types have in float32 alone: of a batch that goes in parts."""
+    rng = np.random.default_rng(len(name))
+    for shape in ((2, 3, 9, 12), (5, 2, 2, 300, 260)):
+        x, ndim = rng.standard_normal(shape).astype(kind_of(dtype)), len(shape) - 2
+        x[rng.random(shape) < 0.3] = np.nan
+        x[0, 0, ..., :4, :6] = np.nan
+        for args, kwargs in (((2,), {}), ((3, 2, 1), {"ceil_mode": True}), *[((2, 3), {"divisor_override": 5})] * (name == "avg"),
+                             *[((2,), {"correction": 1.0})] * (name == "std")):
+            function, kwargs = f"{name}_pool{ndim}d", {**kwargs, "ignore_nan": True}
+            expected = getattr(numbapool, function)(x, *args, **kwargs)
+            indexed = name in ("max", "min")
+            got = capi.forward(function, x, *args, indexed=indexed, **kwargs)
+            agree(got[0], expected, dtype, False, f"{function}{args} {kwargs}")
+            grad = rng.standard_normal(expected.shape).astype(x.dtype)
+            wanted = getattr(numbapool, f"{function}_backward")(grad, x, *args, **kwargs)
+            agree(capi.backward(function, grad, x, *args, like=x, **kwargs)[0], wanted, dtype, False, function)
+            if indexed:
+                np.testing.assert_array_equal(got[1], getattr(numbapool, function)(x, *args, return_indices=True, **kwargs)[1])
+                agree(capi.backward(function, grad, x, *args, indices=got[1], **kwargs)[0], wanted, dtype, False, function)
+
+
+def test_integers_have_no_nan(capi):
+    x = np.random.default_rng(0).integers(0, 200, (2, 3, 8, 10)).astype(np.uint8)
+    np.testing.assert_array_equal(capi.forward("max_pool2d", x, 2, ignore_nan=True)[0], numbapool.max_pool2d(x, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["lse", "auto", "std", "mode", "rank_stochastic"])
+def test_half_types_in_parts(capi, name, dtype):
+    """A batch that goes in parts: gradients of parameters are their sums, draws are those of the whole."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((7, 3, 260, 300)).astype(kind_of(dtype))
+    own = {"lse": {"r": rng.random(3) + 0.5}, "auto": {"alpha": rng.standard_normal(3)}, "rank_stochastic": {"seed": 3}}.get(name, {})
+    function, learns = f"{name}_pool2d", list(own) if name in ("lse", "auto") else []
+    y = getattr(numbapool, function)(x, 3, 2, **own)
+    agree(capi.forward(function, x, 3, 2, **own)[0], y, dtype, name in ("mode", "rank_stochastic"), name)
+    grad = rng.standard_normal(y.shape).astype(x.dtype)
+    expected = getattr(numbapool, f"{function}_backward")(grad, x, 3, 2, **own)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    got = capi.backward(function, grad, x, 3, 2, learns=learns, **own)
+    agree(got[0], expected[0], dtype, False, name)
+    for g, w in zip(got[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(g, w, 1e-4, 1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", COMPOSED)
+def test_composed_half_types_in_parts(capi, name, dtype):
+    """The same, of two parameters and of weights."""
+    rng = np.random.default_rng(6)
+    x, three = rng.standard_normal((7, 3, 260, 300)).astype(kind_of(dtype)), rng.standard_normal((3, 3, 3)) / 9
+    own = {"mixed": {"a": rng.random(3), "kernel_size": 3}, "ada": {"beta": 0.3}, "gated": {"omega": three[0], "kernel_size": 3},
+           "dpp": {"lam": three[0, 0], "alpha": three[0, 1], "weight": three}}.get(name, {})
+    function, learns = f"{name}_pool2d", [n for n in own if n != "kernel_size"]
+    y = getattr(numbapool, function)(x, **own)
+    agree(capi.forward(function, x, **own)[0], y, dtype, False, name)
+    grad = rng.standard_normal(y.shape).astype(x.dtype)
+    expected = getattr(numbapool, f"{function}_backward")(grad, x, **own)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    got = capi.backward(function, grad, x, learns=learns, **own)
+    agree(got[0], expected[0], dtype, False, name)
+    for g, w in zip(got[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(g, w, 1e-4, 1e-2)
+
+
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_draws_by_seed(capi, ndim):
     """The same seed draws the same windows and elements as in Python."""

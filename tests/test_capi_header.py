@@ -36,6 +36,12 @@ TENSORS = {
     "min": ("x y indices?", "grad x indices? grad_x"),
     "median": ("x y", "grad x grad_x"),
     "mixed": ("x a? y", "grad x a? grad_x grad_a?"),
+    "auto": ("x alpha? y", "grad x alpha? grad_x grad_alpha?"),
+    "idw": ("x y", "grad x grad_x"),
+    "lse": ("x r? y", "grad x r? grad_x grad_r?"),
+    "mode": ("x y indices?", "grad x indices? grad_x"),
+    "rank_stochastic": ("x samples? y indices?", "grad x samples? indices? grad_x"),
+    "std": ("x y", "grad x grad_x"),
     "ordinal": ("x weight y", "grad x weight grad_x grad_weight?"),
     "rank": ("x y", "grad x grad_x"),
     "s3": ("x y", "grad x grad_x"),
@@ -46,7 +52,7 @@ TENSORS = {
     "swap": ("x y", "grad x grad_x"),
 }
 # poolings that the C library does not have
-PYTHON_ONLY = {"rank_stochastic", "idw", "std", "mode", "lse", "auto"}
+PYTHON_ONLY: set[str] = set()
 # what DLPack's own header has beside what ours needs, and how it writes it
 DLPACK = """
 #ifndef DLPACK_DLPACK_H_
@@ -186,8 +192,8 @@ def test_a_new_pooling_gets_its_functions(monkeypatch):
 
 
 @pytest.mark.parametrize(("family", "parameters", "message"), [
-    ("fold", [Parameter("gamma", 1.0, "positive", "")], "the positive gamma needs a field of its name in numbapool_params"),
-    ("fold", [Parameter("gamma", 1.0, "array", "")], "the array gamma needs a field"),
+    ("fold", [Parameter("delta", 1.0, "positive", "")], "the positive delta needs a field of its name in numbapool_params"),
+    ("fold", [Parameter("delta", 1.0, "array", "")], "the array delta needs a field"),
     ("fold", [Parameter("p", 1.0, "array", ""), Parameter("eps", 1.0, "array", "")], "passes one parameter of the kind 'array', not both p and eps"),
     ("composed", [Parameter(n, 1.0, "array", "") for n in ("p", "a", "beta")], "passes one parameter of the kind 'array', not both a and beta"),
     ("composed", [Parameter(n, 1.0, n, "") for n in ("weights", "kernel")], "of the kind 'weights', not both weights and kernel"),

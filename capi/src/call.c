@@ -189,6 +189,27 @@ static view view_of(const call *k, const DLTensor *t)
     return v;
 }
 
+DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides)
+{
+    static const uint8_t codes[] = {kDLFloat, kDLBfloat, kDLFloat, kDLFloat, kDLInt,  kDLInt, kDLInt,
+                                    kDLInt,   kDLUInt,   kDLUInt,  kDLUInt,  kDLUInt, kDLBool};
+    int order[5], axes = 0;
+    if (k->batched)
+        order[axes++] = 0;
+    if (!k->last)
+        order[axes++] = 1;
+    for (int i = 5 - k->ndim; i < 5; i++)
+        order[axes++] = i;
+    if (k->last)
+        order[axes++] = 1;
+    for (int n = 0; n < axes; n++) {
+        shape[n] = v->dims[order[n]];
+        strides[n] = v->strides[order[n]];
+    }
+    DLDataType type = {codes[v->dtype], (uint8_t)(8 * item_bytes(v->dtype)), 1};
+    return (DLTensor){v->data, k->r->x->device, axes, type, shape, strides, 0};
+}
+
 /* The shape of a result of these sizes, in the axes of x; returns how many they are. */
 static int shape_for(const call *k, const int64_t dims[5], int64_t *shape)
 {
@@ -519,6 +540,9 @@ void prepare(call *k, context *c, const request *r, bool dry)
     const DLTensor *x = unpool_gradient ? r->indices_in : r->x;
     const char *name = unpool_gradient ? "indices" : "x";
     k->dtype = check_tensor(c, x, name, k->ndim + 1, k->ndim + 2, r->shape_only);
+    k->chooses = k->p.ignore_nan && k->pooling->ignoring && is_float(k->dtype) ? k->pooling->ignoring : k->pooling->chooses;
+    if (by_rank(k) && !k->p.training)
+        k->chooses = k->pooling->formula;
     if (unpool_gradient)
         k->dtype = check_tensor(c, r->grad, "grad", k->ndim + 1, k->ndim + 2, false);
     k->grad_dtype = k->dtype;
@@ -576,10 +600,12 @@ static void run_family(call *k)
         run_s3_inference(k);
     else if (k->pooling->family == FAMILY_COMPOSED)
         run_composed(k);
+    else if (k->pooling->family == FAMILY_ORDER || (by_rank(k) && !k->p.training))
+        (cuda ? cuda_order : run_order)(k);
     else if (k->pooling->family == FAMILY_FOLD || (k->pooling->family == FAMILY_DRAW && !k->p.training))
         (cuda ? cuda_fold : run_fold)(k);
-    else if (k->pooling->family == FAMILY_ORDER)
-        (cuda ? cuda_order : run_order)(k);
+    else if (k->pooling->family == FAMILY_VOTE)
+        (cuda ? cuda_select : run_vote)(k);
     else if (k->pooling->family == FAMILY_DRAW)
         (cuda ? cuda_select : run_draw)(k);
     else
@@ -603,11 +629,12 @@ void in_context(context *c, const request *r, bool dry)
         return;
     }
     make_windows(&k);
-    if (r->shape_only) {
+    if (r->shape_only)
         shape_only(&k);
-        return;
-    }
-    run_family(&k);
+    else if (needs_slices(&k))
+        run_slices(&k);
+    else
+        run_family(&k);
 }
 
 /* Run what a CUDA call has gathered; a caller's older struct has no stream. */
@@ -619,7 +646,7 @@ static void run_gathered(context *c, const numbapool_params *params, bool dry)
     cuda_run(c, &whole, dry);
 }
 
-enum { SMALL_CALL = 20 << 10 }; /* bytes that small calls find on the stack */
+enum { SMALL_CALL = 12 << 10 }; /* bytes that small calls find on the stack */
 
 /* In a function of its own: what a setjmp's function changes in its own variables would be lost.  A caller's workspace is tried before anything is
  * computed: one that is too small leaves the outputs as they were. */
@@ -631,7 +658,7 @@ static void guarded(context *c, const request *r, bool dry)
     if (c->fixed) {
         in_context(c, r, true);
         c->next = first;
-        c->used = 0;
+        c->used = c->peak = 0;
     }
     in_context(c, r, dry);
     if (c->device >= 0)
@@ -657,7 +684,7 @@ int run(const request *r)
     place_call(&c, r);
     guarded(&c, r, dry);
     if (c.status == NUMBAPOOL_OK && dry)
-        *p->workspace_needed = cuda ? c.device_bytes : c.used ? c.used + 64 : 0;
+        *p->workspace_needed = cuda ? c.device_bytes : c.peak ? c.peak + 64 : 0;
     end(&c);
     return c.status;
 }

@@ -279,6 +279,7 @@ static void run_weighing(call *k, int loop, const sights *s, bool transposed, bo
     const int *order = order_of(x);
     taps four[4];
     int64_t of_x[5] = {x->strides[0]}, of_y[5] = {y->strides[0]}, of_weights[4], tasks = x->dims[0];
+    mark before = marked(k->c);
     for (int i = 0; i < 4; i++) {
         int axis = order[i];
         four[i] = axis == 1 ? taps_of_one(k->c, x->dims[1], channels)
@@ -295,6 +296,7 @@ static void run_weighing(call *k, int loop, const sights *s, bool transposed, bo
     data[WEIGH_OF_Y] = (int64_t)(intptr_t)y->data;
     data[WEIGH_OF_WEIGHTS] = (int64_t)(intptr_t)weights;
     launch_weighing(k, needed_kernel(k, FORMULA_WEIGH, false, loop), &made, data, tasks);
+    give_back(k->c, &before);
 }
 
 /* y of x, or, transposed, the gradient of x from y's. */
@@ -356,19 +358,25 @@ static numbapool_params maxima_params(const call *k)
     return p;
 }
 
+static void run_part(call *k, const request *r)
+{
+    mark before = marked(k->c);
+    in_context(k->c, r, k->dry);
+    give_back(k->c, &before);
+}
+
 static void pool(call *k, int pooling, const numbapool_params *p, const view *y)
 {
     int64_t shape[5], strides[5];
     DLTensor t = tensor_of(k, y, shape, strides);
-    in_context(k->c, &(request){.pooling = pooling, .where = k->r->where, .x = k->r->x, .y = &t, .params = p}, k->dry);
+    run_part(k, &(request){.pooling = pooling, .where = k->r->where, .x = k->r->x, .y = &t, .params = p});
 }
 
 static void pull(call *k, int pooling, const numbapool_params *p, const view *grad, const view *grad_x)
 {
     int64_t shapes[2][5], strides[2][5];
     DLTensor from = tensor_of(k, grad, shapes[0], strides[0]), to = tensor_of(k, grad_x, shapes[1], strides[1]);
-    in_context(k->c, &(request){.pooling = pooling, .backward = true, .where = k->r->where, .grad = &from, .x = k->r->x, .grad_x = &to, .params = p},
-               k->dry);
+    run_part(k, &(request){.pooling = pooling, .backward = true, .where = k->r->where, .grad = &from, .x = k->r->x, .grad_x = &to, .params = p});
 }
 
 static view like_y(call *k) { return fresh_view(k, k->out_dims, k->dtype, k->memory_last); }
@@ -670,8 +678,6 @@ void run_composed(call *k)
 {
     if (k->c->device >= 0)
         fail(k->c, NUMBAPOOL_UNSUPPORTED, "%s pooling is not there for CUDA devices: x must be in the CPU's memory", k->pooling->name);
-    if (is_half(k->dtype))
-        fail(k->c, NUMBAPOOL_UNSUPPORTED, "%s pooling is not there for half types: x must be float32 or float64", k->pooling->name);
     switch (k->r->pooling) {
     case POOLING_BLUR: run_blur(k); break;
     case POOLING_MAX_BLUR: run_max_blur(k); break;

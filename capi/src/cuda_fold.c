@@ -129,7 +129,7 @@ static void fold_run(fold *f, unsigned work)
 static fold fold_of(call *k)
 {
     cuda_drawn(k);
-    fold f = {.k = k, .head = cuda_head_of(k, k->lanes), .backward = k->r->backward, .plain = k->pooling->plain_sum};
+    fold f = {.k = k, .head = cuda_head_of(k, k->lanes), .backward = k->r->backward, .plain = formula_infos[cuda_formula_of(k)].plain_sum};
     f.formula = cuda_formula_of(k);
     f.powers = cuda_powers[f.formula];
     f.uniform = f.head.share != 0;

@@ -88,7 +88,7 @@ static void choose(choice *ch)
     call *k = ch->k;
     unsigned slots = BIT(CU_X) | ch->results, views = BIT(CU_X) | (ch->values ? BIT(CU_Y) : 0);
     int lanes = cuda_lanes(k, ch->vectors, false, k->dtype, &ch->o, views);
-    kernel_key key = {.formula = k->pooling->chooses, .loop = CU_SELECT_FORWARD, .dtype = (int)k->dtype, .lanes = lanes, .channel = k->lanes,
+    kernel_key key = {.formula = k->chooses, .loop = CU_SELECT_FORWARD, .dtype = (int)k->dtype, .lanes = lanes, .channel = k->lanes,
                       .wide = ch->wide, .values = ch->values, .indexed = ch->indexed, .long_index = ch->indexed && ch->long_index,
                       .per_plane = differs_by_plane(k)};
     const cuda_row *row = NULL;
@@ -112,7 +112,7 @@ static void draw(choice *ch)
         cuda_view(&ch->o, CU_PARAM, &samples);
         slots |= BIT(CU_PARAM);
     }
-    kernel_key key = {.formula = k->pooling->chooses, .loop = CU_DRAW_FORWARD, .dtype = (int)k->dtype, .lanes = 1, .channel = k->lanes,
+    kernel_key key = {.formula = k->chooses, .loop = CU_DRAW_FORWARD, .dtype = (int)k->dtype, .lanes = 1, .channel = k->lanes,
                       .wide = ch->wide, .values = ch->values, .indexed = ch->indexed, .long_index = ch->indexed && ch->long_index,
                       .sampled = t != NULL};
     const cuda_row *row = cuda_pick(k, &key, ch->long_index);
@@ -209,7 +209,7 @@ void cuda_order(call *k)
         view grad_x = result_view(k, r->grad_x, "grad_x", k->x.dims, k->dtype);
         cuda_view(&o, CU_GRAD_X, &grad_x);
     }
-    kernel_key key = {.formula = k->pooling->chooses, .loop = r->backward ? CU_ORDER_GATHER : CU_ORDER_FORWARD, .dtype = (int)k->dtype, .lanes = 1,
+    kernel_key key = {.formula = k->chooses, .loop = r->backward ? CU_ORDER_GATHER : CU_ORDER_FORWARD, .dtype = (int)k->dtype, .lanes = 1,
                       .channel = k->lanes, .wide = cuda_wide(&head, &o, slots)};
     const cuda_row *row = cuda_pick(k, &key, true);
     cuda_task *made = cuda_add(&head, &key, row, &o, &(cuda_launch){.slots = slots, .over_inputs = r->backward, .covers = r->backward});

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cuda.h"
+#include "plans.h"
 
 static int64_t address(const void *p) { return (int64_t)(intptr_t)p; }
 
@@ -113,6 +114,8 @@ static bool has_formula(const call *k, int formula)
 /* The formula that a call's parameters ask for: an option's always, one that is only faster where this build has its kernels. */
 static int formula_of(const call *k, const array_parameter *array)
 {
+    if (k->p.ignore_nan && k->pooling->ignoring)
+        return k->p.divisor_override && k->pooling->ignoring_divided ? k->pooling->ignoring_divided : k->pooling->ignoring;
     for (int i = 0; i < k->pooling->n_variants; i++) {
         const variant_info *v = &k->pooling->variants[i];
         const char *field = (const char *)&k->p + v->offset;
@@ -154,7 +157,7 @@ static kernel_function fold_small(call *k, int formula, const geometry *g, plan 
     static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
                                    [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}};
     const formula_info *info = &formula_infos[formula];
-    bool backward = k->r->backward, plain = k->pooling->plain_sum;
+    bool backward = k->r->backward, plain = info->plain_sum;
     geometry cut_one;
     shape s = g->has[AT_GRAD_PARAM] ? NO_SHAPE : small_of(k, g, backward, plain, &cut_one);
     if (s != QUAD && s != THREE && !(s == NINE && plain))
@@ -169,7 +172,7 @@ static kernel_function fold_sweep(call *k, int formula, const geometry *g, plan 
 {
     const formula_info *info = &formula_infos[formula];
     bool backward = k->r->backward;
-    bool as_rows = k->pooling->plain_sum && !is_half(k->dtype) && straight(g, k->x.strides);
+    bool as_rows = info->plain_sum && !is_half(k->dtype) && straight(g, k->x.strides);
     if (as_rows && !backward && !find_kernel(formula, backward, k->dtype, LOOP_SWEEP_STRAIGHT))
         as_rows = false;
     kernel_function f = find_kernel(formula, backward, k->dtype, as_rows && !backward ? LOOP_SWEEP_STRAIGHT : LOOP_SWEEP);
@@ -290,7 +293,7 @@ static bool wide(const call *k) { return product(k->x.dims + 2, 3) >= (int64_t)1
 
 static kernel_function narrow_kernel(const call *k, bool backward, int loop)
 {
-    return wide(k) ? NULL : find_kernel(k->pooling->chooses, backward, k->dtype, loop);
+    return wide(k) ? NULL : find_kernel(k->chooses, backward, k->dtype, loop);
 }
 
 static int places_loop(shape s)
@@ -304,7 +307,7 @@ static kernel_function places_kernel(call *k, bool backward, shape s)
     kernel_function f = narrow_kernel(k, backward, places_loop(s));
     if (!f && s != NO_SHAPE)
         f = narrow_kernel(k, backward, LOOP_PLACES);
-    return f ? f : needed_kernel(k, k->pooling->chooses, backward, LOOP_PLACES_WIDE);
+    return f ? f : needed_kernel(k, k->chooses, backward, LOOP_PLACES_WIDE);
 }
 
 /* The maxima alone, by the loops that keep no places; false where none suits. */
@@ -314,7 +317,7 @@ static bool choose_values(call *k, const geometry *g, addresses *a)
                                    [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}};
     geometry cut_one;
     plan made;
-    int formula = k->pooling->chooses;
+    int formula = k->chooses;
     shape s = small_of(k, g, false, true, &cut_one);
     kernel_function f = s == QUAD || s == THREE || s == NINE ? find_kernel(formula, false, k->dtype, loops[s][k->lanes]) : NULL;
     if (f) {
@@ -348,7 +351,7 @@ static void choose(call *k, const view *y, const view *index)
         return;
     }
     shape s = choices_plan(k, &g, false, index != NULL, &made);
-    kernel_function f = index ? places_kernel(k, false, s) : needed_kernel(k, k->pooling->chooses, false, LOOP_GENERAL);
+    kernel_function f = index ? places_kernel(k, false, s) : needed_kernel(k, k->chooses, false, LOOP_GENERAL);
     launch(k, f, &made, false, &a, false, NULL, NULL);
 }
 
@@ -384,7 +387,7 @@ static void choose_again(call *k, const view *grad, const view *grad_x)
     read_from(&a, &g, AT_Y, grad);
     a.words[AT_GRAD_X] = address(grad_x->data);
     shape s = choices_plan(k, &g, true, false, &made);
-    if (s == OWN && !find_kernel(k->pooling->chooses, true, k->dtype, LOOP_PLACES_OWN))
+    if (s == OWN && !find_kernel(k->chooses, true, k->dtype, LOOP_PLACES_OWN))
         s = QUAD;
     launch(k, places_kernel(k, true, s), &made, true, &a, false, NULL, NULL);
 }
@@ -413,6 +416,48 @@ void run_select(call *k)
     if (k->r->indices)
         index = result_view(k, k->r->indices, "indices", k->out_dims, INT64);
     choose(k, &y, k->r->indices ? &index : NULL);
+}
+
+/* ---------------------------------------------------------------- vote */
+
+/* The elements of the largest window. */
+static int64_t most_taps(const call *k)
+{
+    int64_t taps = 1;
+    for (int i = 0; i < 3; i++)
+        taps = times(taps, k->axes[i].outputs ? largest(k->axes[i].count, k->axes[i].outputs) : 0);
+    return taps;
+}
+
+/* The most frequent elements and their places. */
+static void count_votes(call *k, const view *y, const view *index)
+{
+    geometry g = geometry_of(k);
+    addresses a = {{0}};
+    bool few = most_taps(k) <= VOTES;
+    read_from(&a, &g, AT_X, &k->x);
+    read_from(&a, &g, AT_Y, y);
+    read_from(&a, &g, AT_INDEX, index);
+    plan made = planned(k, &g, false, 1, false, !few, NULL, 0);
+    launch(k, needed_kernel(k, k->chooses, false, few ? LOOP_VOTE_FEW : LOOP_VOTE_SORTED), &made, false, &a, false, NULL, NULL);
+}
+
+static void vote_again(call *k, const view *grad, const view *grad_x)
+{
+    view y = fresh_view(k, k->out_dims, k->dtype, k->memory_last), index = fresh_view(k, k->out_dims, INT64, k->memory_last);
+    count_votes(k, &y, &index);
+    scatter(k, grad, &index, grad_x, true);
+}
+
+void run_vote(call *k)
+{
+    if (k->r->backward) {
+        backward_by_index(k, vote_again);
+        return;
+    }
+    view y = result_view(k, k->r->y, "y", k->out_dims, k->dtype);
+    view index = k->r->indices ? result_view(k, k->r->indices, "indices", k->out_dims, INT64) : fresh_view(k, k->out_dims, INT64, k->memory_last);
+    count_votes(k, &y, &index);
 }
 
 /* ---------------------------------------------------------------- draw */
@@ -450,14 +495,28 @@ static bool is_quad(const call *k, const geometry *g, bool gradient)
     return (!gradient || k->memory_last == k->lanes) && small(g, gradient) == QUAD;
 }
 
+/* A probability of ranks; default 0.5. */
+static double rank_share(call *k)
+{
+    double alpha = k->p.alpha == 0 ? 0.5 : k->p.alpha;
+    if (!(alpha > 0 && alpha <= 1) || (k->dtype != FLOAT64 && (float)alpha == 0))
+        fail(k->c, NUMBAPOOL_VALUE_ERROR, "alpha must be above 0 and at most 1, got %g", alpha);
+    return alpha;
+}
+
 static void draw_launch(call *k, geometry *g, addresses *a, bool backward, bool indexed)
 {
+    double numbers[1] = {0};
+    bool sort = by_rank(k) && most_taps(k) > MOST_TAPS;
+    if (by_rank(k))
+        numbers[0] = rank_share(k);
+    a->words[AT_NUMBERS] = address(numbers);
     bool quad = is_quad(k, g, backward), places = backward || indexed;
     int loop = places ? k->lanes ? LOOP_PLACES_QUAD_CHANNELS : LOOP_PLACES_QUAD : k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD;
     kernel_function f = quad ? narrow_kernel(k, backward, loop) : NULL;
     if (!f)
-        f = needed_kernel(k, k->pooling->chooses, backward, places ? LOOP_PLACES_WIDE : LOOP_GENERAL_WIDE);
-    plan made = planned(k, g, backward, 1, false, false, NULL, 0);
+        f = needed_kernel(k, k->chooses, backward, places ? LOOP_PLACES_WIDE : LOOP_GENERAL_WIDE);
+    plan made = planned(k, g, backward, 1, false, sort, NULL, 0);
     launch(k, f, &made, backward, a, false, NULL, NULL);
 }
 
@@ -571,6 +630,8 @@ static void read_ranks(call *k, rank_table *t, int64_t longest)
         if (k->p.t == 0 && !(k->p.alpha > 0 && k->p.alpha <= 1))
             fail(k->c, NUMBAPOOL_VALUE_ERROR, "alpha must be above 0 and at most 1, got %g", k->p.alpha);
         t->range = k->p.t ? k->p.t : longest;
+    } else if (by_rank(k)) {
+        t->range = longest;
     } else {
         read_weights(k, t);
     }
@@ -607,14 +668,18 @@ static void weights_by_rank(call *k, const double *given, int64_t n, int64_t cou
         softmax(given, n, weights);
         return;
     }
-    double total = pooling == POOLING_ORDINAL ? ordinal_total(k, given, n, count) : 1, share = k->p.alpha;
+    double total = pooling == POOLING_ORDINAL ? ordinal_total(k, given, n, count) : 1, alpha = by_rank(k) ? rank_share(k) : k->p.alpha, sum = 0;
+    double share = alpha;
     for (int64_t i = 0; i < n; i++) {
         if (pooling == POOLING_ORDINAL)
             weights[i] = given[i] / total;
-        else if (pooling == POOLING_RANK)
-            weights[i] = k->p.t ? 1.0 / (double)n : share;
-        share *= 1 - k->p.alpha;
+        else if (pooling != POOLING_MEDIAN)
+            weights[i] = pooling == POOLING_RANK && k->p.t ? 1.0 / (double)n : share;
+        sum += share;
+        share *= 1 - alpha;
     }
+    for (int64_t i = 0; by_rank(k) && i < n; i++)
+        weights[i] /= sum;
     if (pooling == POOLING_MEDIAN) { /* the others are 0 */
         bool both = count % 2 == 0 && k->p.even == NUMBAPOOL_BOTH;
         weights[count / 2] = both ? 0.5 : 1;
@@ -704,9 +769,9 @@ static kernel_function order_kernel(call *k, const geometry *g, bool backward, i
 {
     kernel_function f = NULL;
     if (is_quad(k, g, backward))
-        f = find_kernel(k->pooling->chooses, backward, k->dtype, k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD);
+        f = find_kernel(k->chooses, backward, k->dtype, k->lanes ? LOOP_QUAD_CHANNELS : LOOP_QUAD);
     int loop = longest <= MOST_TAPS ? LOOP_FEW_SHORT : longest <= INSERTION ? LOOP_SHORT_ONES : LOOP_LONG_ONES;
-    return f ? f : needed_kernel(k, k->pooling->chooses, backward, loop);
+    return f ? f : needed_kernel(k, k->chooses, backward, loop);
 }
 
 static double *order_backward_operands(call *k, rank_table *t, geometry *g, addresses *a)
@@ -821,27 +886,6 @@ void run_unpool(call *k)
 
 /* ---------------------------------------------------------------- S3 outside of training */
 
-DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides)
-{
-    static const DLDataType types[] = {{kDLFloat, 16, 1}, {kDLBfloat, 16, 1}, {kDLFloat, 32, 1}, {kDLFloat, 64, 1}, {kDLInt, 8, 1},
-                                       {kDLInt, 16, 1},   {kDLInt, 32, 1},    {kDLInt, 64, 1}};
-    int n = 0;
-    int order[5], axes = 0;
-    if (k->batched)
-        order[axes++] = 0;
-    if (!k->last)
-        order[axes++] = 1;
-    for (int i = 5 - k->ndim; i < 5; i++)
-        order[axes++] = i;
-    if (k->last)
-        order[axes++] = 1;
-    for (; n < axes; n++) {
-        shape[n] = v->dims[order[n]];
-        strides[n] = v->strides[order[n]];
-    }
-    return (DLTensor){v->data, k->r->x->device, n, types[v->dtype], shape, strides, 0};
-}
-
 /* The params of the maxima, and of their average, which is padded to as many outputs as size / kernel. */
 static void s3_params(const call *k, numbapool_params *maxima, numbapool_params *average)
 {
@@ -850,7 +894,7 @@ static void s3_params(const call *k, numbapool_params *maxima, numbapool_params 
     maxima->padding_mode = NUMBAPOOL_EXPLICIT;
     maxima->form = NUMBAPOOL_SLIDING;
     maxima->ceil_mode = maxima->count_include_pad = 0;
-    maxima->divisor_override = 0;
+    maxima->divisor_override = maxima->ignore_nan = 0;
     *average = *maxima;
     for (int i = 0; i < k->ndim; i++) {
         int64_t kernel = k->p.kernel_size[i], size = k->x.dims[5 - k->ndim + i], before = kernel > 1 ? kernel / 2 : 0;

@@ -14,7 +14,7 @@ typedef struct {
     kernel_function on[PROCESSORS]; /* NULL where this build has none */
 } kernel_row;
 
-typedef enum { FAMILY_FOLD, FAMILY_SELECT, FAMILY_DRAW, FAMILY_ORDER, FAMILY_UNPOOL, FAMILY_COMPOSED } family;
+typedef enum { FAMILY_FOLD, FAMILY_SELECT, FAMILY_VOTE, FAMILY_DRAW, FAMILY_ORDER, FAMILY_UNPOOL, FAMILY_COMPOSED } family;
 typedef enum { REGULAR, FRACTIONAL, FIXED_OR_FRACTIONAL, SAMPLED, UNPOOLED, BLURRED, MAX_BLURRED, HALVED } windows_kind;
 
 /* Numbers of accumulators and of terms, forward and backward. */
@@ -22,6 +22,7 @@ typedef struct {
     struct {
         int accumulators, terms;
     } way[2];
+    bool plain_sum; /* gradients need nothing of the elements */
 } formula_info;
 
 typedef struct {
@@ -55,9 +56,11 @@ typedef struct {
     int forms; /* bits: sliding, adaptive, global */
     int64_t kernel_size, stride, padding, filter_size;
     bool integers;
-    int formula, chooses; /* of its fold; of its choice, draw or order */
+    int formula, chooses;           /* of its fold, or of its mean by rank; of its choice, vote, draw or order */
+    int ignoring, ignoring_divided; /* what takes its place where NaN is left out, and the divisor is given; 0: nothing */
+    int dtypes;                     /* bits: those that have kernels */
     int elements, n_numbers, n_variants;
-    bool plain_sum, learns, fixed;
+    bool learns, fixed;
     number_info numbers[4];
     double constants[4]; /* in place of numbers, where they are fixed */
     array_info array, second;
@@ -110,12 +113,16 @@ typedef struct {
     bool batched, last; /* x has a batch; shapes have the channels last */
     bool lanes;         /* lanes are channels */
     bool memory_last;   /* x, and so the memory of gradients, lies in channels-last order */
+    int chooses;        /* the formula of its choice */
     dtype dtype;        /* of x */
     dtype grad_dtype;   /* of gradients: another one where x are integers */
     bool dry;           /* nothing is computed: what memory a call needs is asked for */
 } call;
 
 enum { FAULTS = 2 };
+
+/* Whether elements are drawn by their ranks. */
+static inline bool by_rank(const call *k) { return k->pooling->family == FAMILY_DRAW && k->pooling->formula == FORMULA_SORT; }
 
 /* Addresses of operands and constants by their slots in the data that kernels read. */
 typedef struct {
@@ -135,6 +142,7 @@ view tensor_view(call *k, const DLTensor *t, const char *name, const int64_t dim
 view result_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted); /* the same, to be written: overlaps nothing */
 view fresh_view(call *k, const int64_t dims[5], dtype t, bool channels_last); /* memory in between */
 void copy_view(const view *from, const view *to);
+DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides); /* a view as a tensor with the axes of x */
 view gradient_view(call *k, const DLTensor *t, const char *name);  /* where a gradient is computed: the tensor, or memory in between */
 void settle_gradient(call *k, const DLTensor *t, const char *name, const view *made); /* copied to the tensor, if it is not that */
 void checked_shape(call *k, const DLTensor *t, const char *name, const int64_t dims[5]); /* fails where it has another */
@@ -144,6 +152,11 @@ void real_tensor(call *k, const DLTensor *t, const char *name); /* the same, of 
 double parameter_value(const DLTensor *t, const int64_t *index); /* an element of it */
 void parameter_store(const DLTensor *t, const int64_t *index, double value);
 const char *weight_name(const call *k); /* of the tensor of weights, for messages */
+
+/* slices.c */
+bool needs_slices(const call *k);
+void run_slices(call *k);
+void convert_view(const view *from, const view *to); /* of dtypes of which one is computed in the other */
 
 /* launch.c */
 bool past_cache(int64_t bytes);
@@ -181,7 +194,6 @@ typedef struct {
 void each_row(call *k, row_kind kind, const void *how, const view *const *operands, int n_operands);
 
 /* families.c */
-DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides); /* a view as a tensor with the axes of x */
 double array_number(call *k);               /* the number that stands for an array parameter, checked */
 void read_numbers(call *k, double *numbers); /* the number parameters, checked */
 int cuda_formula_of(const call *k);
@@ -196,6 +208,7 @@ typedef struct {
 rank_weights rank_weights_of(call *k);
 void run_fold(call *k);
 void run_select(call *k);
+void run_vote(call *k);
 void run_draw(call *k);
 void run_order(call *k);
 void run_unpool(call *k);

@@ -1,17 +1,11 @@
-/* float16 for processors without instructions for it: what LLVM calls there, under names of our own, since only recent compilers bring them along. */
-#include <stdint.h>
+/* float16 for processors without instructions for it, and what LLVM calls there, under names of our own, since only recent compilers bring them along. */
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
+#include "half.h"
 
-/* A half is passed and returned in the low 16 bits of a vector register. */
-float numbapool__extendhfsf2(__m128i half);
-__m128i numbapool__truncsfhf2(float value);
-
-float numbapool__extendhfsf2(__m128i half)
+float half_value(uint32_t half)
 {
-    uint32_t bits = (uint32_t)_mm_cvtsi128_si32(half) & 0xFFFF, sign = (bits & 0x8000) << 16, rest = bits & 0x7FFF, word;
+    uint32_t sign = (half & 0x8000) << 16, rest = half & 0x7FFF, word;
     float value;
     if (rest >= 0x7C00) { /* infinity; NaN, which becomes a quiet one */
         word = sign | 0x7F800000 | (rest & 0x3FF) << 13 | (rest > 0x7C00 ? 0x400000 : 0);
@@ -26,7 +20,7 @@ float numbapool__extendhfsf2(__m128i half)
     return value;
 }
 
-__m128i numbapool__truncsfhf2(float value)
+uint32_t half_bits(float value)
 {
     uint32_t word, half;
     memcpy(&word, &value, sizeof word);
@@ -44,6 +38,17 @@ __m128i numbapool__truncsfhf2(float value)
         memcpy(&word, &sum, sizeof word);
         half = word - 0x3F000000;
     }
-    return _mm_cvtsi32_si128((int)(sign | half));
+    return sign | half;
 }
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+
+/* A half is passed and returned in the low 16 bits of a vector register. */
+float numbapool__extendhfsf2(__m128i half);
+__m128i numbapool__truncsfhf2(float value);
+
+float numbapool__extendhfsf2(__m128i half) { return half_value((uint32_t)_mm_cvtsi128_si32(half) & 0xFFFF); }
+
+__m128i numbapool__truncsfhf2(float value) { return _mm_cvtsi32_si128((int)half_bits(value)); }
 #endif

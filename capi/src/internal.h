@@ -24,7 +24,7 @@ typedef struct {
     const char *where; /* begins messages */
     char *next, *end;  /* what is left of the present block */
     block *blocks;     /* blocks of malloc, the newest first */
-    size_t used;       /* bytes taken so far, each rounded up to 64 */
+    size_t used, peak; /* bytes taken so far, each rounded up to 64, and the most at any time */
     bool fixed;        /* the caller's workspace is all there is */
     int status;
     int device;              /* the CUDA device of the call's tensors, -1: they are in the CPU's memory */
@@ -37,6 +37,16 @@ typedef struct {
 /* Begin a call whose first block is `workspace`, which is all there is where `fixed`; and give back what was taken. */
 void begin(context *c, const char *where, void *workspace, size_t size, bool fixed);
 void end(context *c);
+
+/* Where memory was, and to give back what was taken since. */
+typedef struct {
+    char *next, *end;
+    block *blocks;
+    size_t used;
+} mark;
+
+mark marked(const context *c);
+void give_back(context *c, const mark *m);
 
 /* Memory at a multiple of 64 bytes, not cleared; never NULL. */
 void *take(context *c, size_t bytes);

@@ -37,7 +37,7 @@ void begin(context *c, const char *where, void *workspace, size_t size, bool fix
 {
     c->where = where;
     c->blocks = NULL;
-    c->used = 0;
+    c->used = c->peak = 0;
     c->fixed = fixed;
     c->status = NUMBAPOOL_OK;
     c->device = -1;
@@ -53,13 +53,23 @@ void begin(context *c, const char *where, void *workspace, size_t size, bool fix
         c->next = c->end = NULL;
 }
 
-void end(context *c)
+mark marked(const context *c) { return (mark){c->next, c->end, c->blocks, c->used}; }
+
+void give_back(context *c, const mark *m)
 {
-    while (c->blocks) {
+    while (c->blocks != m->blocks) {
         block *older = c->blocks->older;
         free(c->blocks);
         c->blocks = older;
     }
+    c->next = m->next;
+    c->end = m->end;
+    c->used = m->used;
+}
+
+void end(context *c)
+{
+    give_back(c, &(mark){NULL, NULL, NULL, 0});
 }
 
 void *take(context *c, size_t bytes)
@@ -82,6 +92,8 @@ void *take(context *c, size_t bytes)
     void *memory = c->next;
     c->next += whole;
     c->used += whole;
+    if (c->used > c->peak)
+        c->peak = c->used;
     return memory;
 }
 

@@ -23,7 +23,7 @@ static inline naive_axis naive_axis_of(const numbapool_params *p, const DLTensor
     return a;
 }
 
-/* What one window holds: its elements' sum and maximum, how many there are, and how many taps lie in the padded input. */
+/* What one window holds, without NaN where they are left out: its elements' sum and maximum, how many there are, and how many taps lie in the padded input. */
 typedef struct {
     double sum, largest;
     int64_t inside, padded;
@@ -38,7 +38,7 @@ static inline int64_t flat_of(const DLTensor *x, const int64_t *place)
     return flat;
 }
 
-static inline naive_window naive_at(const DLTensor *x, const naive_axis *axes, int rank, int first, int64_t *place)
+static inline naive_window naive_at(const DLTensor *x, const naive_axis *axes, int rank, int first, bool leave_out, int64_t *place)
 {
     naive_window w = {0, -INFINITY, 0, 0};
     int64_t out[3], taps = 1;
@@ -57,9 +57,11 @@ static inline naive_window naive_at(const DLTensor *x, const naive_axis *axes, i
             padded &= at >= -a->before && at < a->size + a->after;
             place[first + i] = at;
         }
+        double v = inside ? value(x, flat_of(x, place)) : 0;
+        if (leave_out && isnan(v))
+            continue;
         w.padded += padded;
         w.inside += inside;
-        double v = inside ? value(x, flat_of(x, place)) : 0;
         w.sum += v;
         w.largest = inside && v > w.largest ? v : w.largest;
     }
@@ -87,9 +89,9 @@ static inline bool agrees(const operands *o)
         int64_t place[5], rest = flat;
         for (int i = y->ndim - 1; i >= 0; rest /= y->shape[i], i--)
             place[i] = rest % y->shape[i];
-        naive_window w = naive_at(x, axes, p->rank, first, place);
+        naive_window w = naive_at(x, axes, p->rank, first, p->ignore_nan, place);
         double wanted = maximum ? w.largest : w.sum / (double)(p->count_include_pad ? w.padded : w.inside), got = value(y, flat);
-        if (!(fabs(got - wanted) <= (maximum ? 0 : tolerance(y->dtype) * (fabs(wanted) + 1))))
+        if (!(fabs(got - wanted) <= (maximum ? 0 : tolerance(y->dtype) * (fabs(wanted) + 1))) && !(isnan(got) && (isnan(wanted) || (p->ignore_nan && !w.inside))))
             return false;
     }
     return true;

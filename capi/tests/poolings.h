@@ -4,7 +4,7 @@
 
 #include "check.h"
 
-/* The tensors of a call.  SECOND is p, logit, weight, samples, a, beta, omega or lam; dpp alone has ALPHA and FILTER. */
+/* The tensors of a call.  SECOND is p, r, alpha, logit, weight, samples, a, beta, omega or lam; dpp alone has ALPHA and FILTER. */
 enum { X, SECOND, Y, INDICES, GRAD, GRAD_X, GRAD_SECOND, ALPHA, FILTER, GRAD_ALPHA, GRAD_FILTER, SLOTS };
 
 typedef int function(DLTensor *const t[], const numbapool_params *p);
@@ -19,6 +19,16 @@ POOLING(lp, lp_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(soft, soft_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(swap, swap_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(fractional_avg, fractional_avg_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(sum, sum_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(std, std_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(idw, idw_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(rank, rank_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(median, median_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(mode, mode_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t[GRAD_X]))
+POOLING(lse, lse_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(auto, auto_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(ordinal, ordinal_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(rank_stochastic, rank_stochastic_pool, T(t[X], t[SECOND], t[Y], t[INDICES]), T(t[GRAD], t[X], t[SECOND], t[INDICES], t[GRAD_X]))
 POOLING(s3, s3_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
 POOLING(max, max_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t[GRAD_X]))
 POOLING(min, min_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t[GRAD_X]))
@@ -71,14 +81,31 @@ static const pooling poolings[] = {
     {"ada", "beta", numbapool_ada_shape, ada_forward, ada_backward, SLIDE_ONLY, NUMBER, true, false, false, 0},
     {"ada, positions", "beta", numbapool_ada_shape, ada_forward, ada_backward, SLIDE_ONLY, POSITIONS, true, false, false, 0},
     {"gated", "omega", numbapool_gated_shape, gated_forward, gated_backward, SLIDE_ONLY, KERNEL, true, false, false, 0},
-    {"blur", NULL, numbapool_blur_shape, blur_forward, blur_backward, OWN, NOTHING, false, false, false, 10},
-    {"blur, 5 taps", NULL, numbapool_blur_shape, blur_forward, blur_backward, OWN, NOTHING, false, false, false, 11},
-    {"max_blur", NULL, numbapool_max_blur_shape, max_blur_forward, max_blur_backward, OWN, NOTHING, false, false, false, 12},
+    {"blur", NULL, numbapool_blur_shape, blur_forward, blur_backward, OWN, NOTHING, false, false, false, 13},
+    {"blur, 5 taps", NULL, numbapool_blur_shape, blur_forward, blur_backward, OWN, NOTHING, false, false, false, 14},
+    {"max_blur", NULL, numbapool_max_blur_shape, max_blur_forward, max_blur_backward, OWN, NOTHING, false, false, false, 15},
     {"dpp", "lam", numbapool_dpp_shape, dpp_forward, dpp_backward, OWN, LAMBDAS, true, false, false, 0},
-    {"dpp, filter", "lam", numbapool_dpp_shape, dpp_forward, dpp_backward, OWN, LAMBDAS_FILTER, true, false, false, 13},
+    {"dpp, filter", "lam", numbapool_dpp_shape, dpp_forward, dpp_backward, OWN, LAMBDAS_FILTER, true, false, false, 16},
     {"stochastic", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, true, false, 0},
     {"stochastic, samples", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, AS_Y, false, true, false, 0},
     {"stochastic, mean", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, false, false, 5},
+    {"rank_stochastic", "samples", numbapool_rank_stochastic_shape, rank_stochastic_forward, rank_stochastic_backward, SLIDE, NOTHING, false, true,
+     false, 10},
+    {"rank_stochastic, mean", "samples", numbapool_rank_stochastic_shape, rank_stochastic_forward, rank_stochastic_backward, SLIDE, NOTHING, false,
+     false, false, 5},
+    {"sum", NULL, numbapool_sum_shape, sum_forward, sum_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"sum, known", NULL, numbapool_sum_shape, sum_forward, sum_backward, SLIDE, NOTHING, false, false, false, 11},
+    {"avg, known", NULL, numbapool_avg_shape, avg_forward, avg_backward, SLIDE, NOTHING, false, false, false, 11},
+    {"max, known", NULL, numbapool_max_shape, max_forward, max_backward, SLIDE, NOTHING, false, true, true, 11},
+    {"std", NULL, numbapool_std_shape, std_forward, std_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"std, known", NULL, numbapool_std_shape, std_forward, std_backward, SLIDE, NOTHING, false, false, false, 11},
+    {"idw", NULL, numbapool_idw_shape, idw_forward, idw_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"mode", NULL, numbapool_mode_shape, mode_forward, mode_backward, SLIDE, NOTHING, false, true, true, 0},
+    {"median", NULL, numbapool_median_shape, median_forward, median_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"rank", NULL, numbapool_rank_shape, rank_forward, rank_backward, SLIDE, NOTHING, false, false, false, 12},
+    {"ordinal", "weight", numbapool_ordinal_shape, ordinal_forward, ordinal_backward, SLIDE_ONLY, RANKS, true, false, false, 0},
+    {"lse", "r", numbapool_lse_shape, lse_forward, lse_backward, SLIDE, CHANNELS, true, false, false, 0},
+    {"auto", "alpha", numbapool_auto_shape, auto_forward, auto_backward, SLIDE, NUMBER, true, false, false, 0},
     {"s3", NULL, numbapool_s3_shape, s3_forward, s3_backward, OWN, NOTHING, false, false, true, 6},
     {"s3, mean", NULL, numbapool_s3_shape, s3_forward, s3_backward, OWN, NOTHING, false, false, false, 7},
     {"fractional_max", "samples", numbapool_fractional_max_shape, fractional_max_forward, fractional_max_backward, OWN, NOTHING, false, true,
@@ -165,16 +192,19 @@ static inline void configure(numbapool_params *p, const pooling *of, const windo
     p->temperature = 0.75;
     p->gradient = of->variant == 4;
     p->training = of->variant != 5 && of->variant != 7;
+    p->alpha = of->variant == 10 ? 0.375 : 0;
+    p->ignore_nan = of->variant == 11;
+    p->t = of->variant == 12 ? 2 : 0;
     p->a = p->beta = 0.375;
-    p->symmetric = of->variant != 13;
-    p->pad_mode = of->variant == 12 ? NUMBAPOOL_REPLICATE : of->variant == 11 ? NUMBAPOOL_ZEROS : NUMBAPOOL_REFLECT;
+    p->symmetric = of->variant != 16;
+    p->pad_mode = of->variant == 15 ? NUMBAPOOL_REPLICATE : of->variant == 14 ? NUMBAPOOL_ZEROS : NUMBAPOOL_REFLECT;
     for (int i = 0; i < in->rank && of->windows == OWN; i++) {
         p->kernel_size[i] = of->variant == 8 ? 0 : of->variant == 9 ? 3 : 2;
         p->grid_size[i] = of->variant == 6 ? 4 : 0;
         p->pooling_ratio[i] = of->variant == 8 ? 1.4142 : 0;
         p->output_size[i] = of->variant == 9 ? (in->spatial[i] + 1) / 2 : 0;
-        p->filter_size[i] = of->variant == 11 ? 5 : 0;
-        p->stride[i] = of->variant == 11;
+        p->filter_size[i] = of->variant == 14 ? 5 : 0;
+        p->stride[i] = of->variant == 14;
     }
 }
 
@@ -227,6 +257,9 @@ static inline void fill(operands *o)
 {
     double low = o->pooling->variant == 2 || o->pooling->variant == 3 ? -2 : 0.125;
     fill_random(o->t[X], 1, low);
+    bool floats = o->t[X]->dtype.code == kDLFloat || o->t[X]->dtype.code == kDLBfloat;
+    for (int64_t i = 0, n = elements(o->t[X]); o->pooling->variant == 11 && floats && i < n; i += 3)
+        memset(at(o->t[X], i), 0xFF, itemsize(o->t[X]->dtype)); /* NaN */
     fill_random(o->t[GRAD], 2, -2);
     if (o->t[SECOND])
         fill_random(o->t[SECOND], 3, 1);

@@ -21,7 +21,6 @@ equation = "y = Σ wᵢ xᵢ, w = softmax(α x)"
 gradient = "wᵢ (1 + α (xᵢ − y)); for α Σ wᵢ xᵢ² − y²"
 source = "McFee et al., TASLP 2018"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 common = 0.0
 example = {"alpha": "1.0"}
 parameters = (Parameter("alpha", REQUIRED, "array", "sharpness, a number or one a channel", learnable=True),)

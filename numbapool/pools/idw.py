@@ -16,7 +16,6 @@ equation = "y = Σ wᵢ xᵢ / Σ wᵢ, wᵢ = 1 / |xᵢ − m|, m the mean"
 gradient = "1/n + (n₊ − n₋) (sᵢ qᵢ² − Σ sₖ qₖ² / n), q = w / Σ w"
 source = "Stergiou, Poppe, arXiv:2111.00772"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 first_start, first_step, first_join, first_stop = edscw.first_start, edscw.first_step, edscw.first_join, edscw.first_stop  # the mean
 
 

@@ -21,7 +21,6 @@ equation = "y = ln(Σ exp(r xᵢ) / n) / r"
 gradient = "wᵢ, w = softmax(r x); for r (Σ wᵢ xᵢ − y) / r"
 source = "Pinheiro, Collobert, CVPR 2015"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 common = 0.0
 parameters = (Parameter("r", 1.0, "array", "sharpness above 0, a number or one a channel", learnable=True, above=0.0),)
 

@@ -11,4 +11,3 @@ equation = "y = the most frequent xᵢ"
 gradient = "1 for the first element equal to y"
 source = "the majority; scipy.stats.mode"
 forms = ("sliding", "adaptive", "global")
-in_c = False

@@ -19,7 +19,6 @@ equation = "training: y = x₍ᵣ₎ with probability pᵣ; else y = Σ pᵣ x�
 gradient = "1 for the drawn element; else pᵣ"
 source = "Shi et al., Neural Networks 2016"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 example = {"seed": "0"}
 parameters = (
     Parameter("alpha", 0.5, "number", "probability of the largest element among many, above 0 and at most 1", above=0.0, most=1.0),

@@ -17,7 +17,6 @@ equation = "y = √(Σ (xᵢ − m)² / (n − correction)), m = Σ xᵢ / n"
 gradient = "(xᵢ − m) / ((n − correction) y)"
 source = "numpy.std over windows"
 forms = ("sliding", "adaptive", "global")
-in_c = False
 first_start, first_join, first_stop = edscw.first_start, edscw.first_join, edscw.first_stop  # the mean
 parameters = (*nanstd.parameters, IGNORE_NAN)
 

@@ -1,0 +1,290 @@
+/* Calls that go by batch entries: of dtypes that a pooling has no kernels for, which are computed in a wider one.  A few entries at a time are copied
+ * into memory that fits a cache, run as a call of their own, and copied back; gradients of parameters are sums over the parts. */
+#include <stdio.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "families.h"
+#include "half.h"
+
+enum { PART_BYTES = 1 << 21 }; /* of x as it is computed with, that a part aims at: with y they stay in a cache */
+
+/* ---------------------------------------------------------------- from one dtype to another */
+
+/* n elements at distances counted in elements. */
+typedef void convert_row(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n);
+
+#define CONVERTED(name, source, target, value)                                                        \
+    static void name(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n)       \
+    {                                                                                                 \
+        const source *f = (const source *)(const void *)from;                                         \
+        target *t = (target *)(void *)to;                                                             \
+        for (int64_t i = 0; i < n; i++) {                                                             \
+            source v = f[i * from_step];                                                              \
+            t[i * to_step] = value;                                                                   \
+        }                                                                                             \
+    }
+
+static float bfloat_value(uint16_t v)
+{
+    uint32_t word = (uint32_t)v << 16;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+/* Rounded to nearest even, as numeric.packed_bfloat. */
+static uint16_t bfloat_bits(float v)
+{
+    uint32_t word;
+    memcpy(&word, &v, sizeof word);
+    return v == v ? (uint16_t)((word + 0x7FFF + (word >> 16 & 1)) >> 16) : 0x7FC0;
+}
+
+CONVERTED(from_half, uint16_t, float, half_value(v))
+CONVERTED(to_half, float, uint16_t, (uint16_t)half_bits(v))
+CONVERTED(from_bfloat, uint16_t, float, bfloat_value(v))
+CONVERTED(to_bfloat, float, uint16_t, bfloat_bits(v))
+CONVERTED(from_int8, int8_t, int64_t, v)
+CONVERTED(from_int16, int16_t, int64_t, v)
+CONVERTED(from_int32, int32_t, int64_t, v)
+CONVERTED(from_uint16, uint16_t, int64_t, v)
+CONVERTED(from_uint32, uint32_t, int64_t, v)
+CONVERTED(to_int8, int64_t, int8_t, (int8_t)v)
+CONVERTED(to_int16, int64_t, int16_t, (int16_t)v)
+CONVERTED(to_int32, int64_t, int32_t, (int32_t)v)
+CONVERTED(to_uint16, int64_t, uint16_t, (uint16_t)v)
+CONVERTED(to_uint32, int64_t, uint32_t, (uint32_t)v)
+CONVERTED(same_octets, uint8_t, uint8_t, v)
+
+#if defined(__x86_64__)
+__attribute__((target("avx,f16c"))) static void from_half_fast(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n)
+{
+    int64_t i = 0;
+    for (; from_step == 1 && to_step == 1 && i + 8 <= n; i += 8)
+        _mm256_storeu_ps((float *)(void *)to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(from + 2 * i))));
+    from_half(from + 2 * i * from_step, from_step, to + 4 * i * to_step, to_step, n - i);
+}
+
+__attribute__((target("avx,f16c"))) static void to_half_fast(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n)
+{
+    int64_t i = 0;
+    for (; from_step == 1 && to_step == 1 && i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(to + 2 * i), _mm256_cvtps_ph(_mm256_loadu_ps((const float *)(const void *)from + i), 0));
+    to_half(from + 4 * i * from_step, from_step, to + 2 * i * to_step, to_step, n - i);
+}
+#endif
+
+static convert_row *conversion(dtype from, dtype to)
+{
+    static convert_row *const up[] = {[FLOAT16] = from_half, [BFLOAT16] = from_bfloat, [INT8] = from_int8,     [INT16] = from_int16,
+                                      [INT32] = from_int32,  [UINT16] = from_uint16,   [UINT32] = from_uint32, [BOOL] = same_octets};
+    static convert_row *const down[] = {[FLOAT16] = to_half, [BFLOAT16] = to_bfloat, [INT8] = to_int8,     [INT16] = to_int16,
+                                        [INT32] = to_int32,  [UINT16] = to_uint16,   [UINT32] = to_uint32, [BOOL] = same_octets};
+#if defined(__x86_64__)
+    if ((from == FLOAT16 || to == FLOAT16) && strcmp(numbapool_isa(), "x86-64"))
+        return from == FLOAT16 ? from_half_fast : to_half_fast;
+#endif
+    return item_bytes(from) < item_bytes(to) || from == BOOL ? up[from] : down[to];
+}
+
+void convert_view(const view *from, const view *to)
+{
+    convert_row *row = conversion(from->dtype, to->dtype);
+    int64_t a = item_bytes(from->dtype), b = item_bytes(to->dtype);
+    int order[] = {0, 1, 2, 3, 4}; /* the one along which the memory of `to` lies last */
+    if (to->strides[1] == 1) {
+        int channels_last[] = {0, 2, 3, 4, 1};
+        memcpy(order, channels_last, sizeof order);
+    }
+    int64_t n[5], f[5], t[5];
+    for (int i = 0; i < 5; i++) {
+        n[i] = from->dims[order[i]];
+        f[i] = from->strides[order[i]];
+        t[i] = to->strides[order[i]];
+    }
+    for (int64_t i = 0; i < n[0]; i++)
+        for (int64_t j = 0; j < n[1]; j++)
+            for (int64_t k = 0; k < n[2]; k++)
+                for (int64_t l = 0; l < n[3]; l++)
+                    row(from->data + a * (i * f[0] + j * f[1] + k * f[2] + l * f[3]), f[4],
+                        to->data + b * (i * t[0] + j * t[1] + k * t[2] + l * t[3]), t[4], n[4]);
+}
+
+/* The dtype that a call of the pooling is computed in. */
+static dtype wider(const call *k)
+{
+    int there = k->pooling->dtypes;
+    if (k->p.ignore_nan && k->pooling->ignoring)
+        there &= ~(1 << FLOAT16 | 1 << BFLOAT16);
+    if (there >> k->dtype & 1)
+        return k->dtype;
+    return is_half(k->dtype) ? FLOAT32 : k->dtype == BOOL ? UINT8 : INT64;
+}
+
+/* ---------------------------------------------------------------- parts of a call */
+
+/* A tensor with a batch axis as the parts see it: memory of the caller's, or a copy in another dtype. */
+typedef struct {
+    view whole, copy; /* copy.data: NULL where there is none */
+    DLTensor tensor;
+    int64_t shape[5], strides[5];
+    bool input;
+} part;
+
+/* A gradient of a parameter, which is summed over the parts. */
+typedef struct {
+    const DLTensor *given;
+    DLTensor tensor;
+    int64_t strides[5], n;
+    double *each, *sum;
+} total;
+
+enum { MOST_PARTS = 8, MOST_TOTALS = 3 };
+
+typedef struct {
+    call *k;
+    dtype wide;
+    int64_t entries; /* of the batch in a part, at most */
+    part parts[MOST_PARTS];
+    total totals[MOST_TOTALS];
+    int n_parts, n_totals;
+} slices;
+
+bool needs_slices(const call *k) { return !k->r->sliced && k->c->device < 0 && wider(k) != k->dtype; }
+
+/* The stand-in of a tensor; NULL of NULL. */
+static DLTensor *part_of(slices *s, const DLTensor *t, const char *name, const int64_t dims[5], dtype own, bool input)
+{
+    call *k = s->k;
+    if (!t)
+        return NULL;
+    part *p = &s->parts[s->n_parts++];
+    p->whole = input ? tensor_view(k, t, name, dims, own) : result_view(k, t, name, dims, own);
+    p->input = input;
+    p->copy.data = NULL;
+    dtype wide = own == k->dtype ? s->wide : own;
+    if (wide != own) {
+        int64_t some[5];
+        memcpy(some, dims, sizeof some);
+        some[0] = s->entries;
+        p->copy = fresh_view(k, some, wide, k->memory_last);
+    }
+    return &p->tensor;
+}
+
+static view entries_of(const view *v, int64_t first, int64_t n)
+{
+    view some = *v;
+    some.data += first * v->strides[0] * item_bytes(v->dtype);
+    some.dims[0] = n;
+    return some;
+}
+
+/* Let the stand-ins be n entries of the batch from `first` on. */
+static void aim(slices *s, int64_t first, int64_t n)
+{
+    for (int i = 0; i < s->n_parts; i++) {
+        part *p = &s->parts[i];
+        view mine = p->copy.data ? entries_of(&p->copy, 0, n) : entries_of(&p->whole, first, n);
+        if (p->copy.data && p->input && !s->k->dry) {
+            view theirs = entries_of(&p->whole, first, n);
+            convert_view(&theirs, &mine);
+        }
+        p->tensor = tensor_of(s->k, &mine, p->shape, p->strides);
+    }
+}
+
+static void settle(slices *s, int64_t first, int64_t n)
+{
+    for (int i = 0; i < s->n_parts; i++) {
+        part *p = &s->parts[i];
+        if (p->copy.data && !p->input) {
+            view mine = entries_of(&p->copy, 0, n), theirs = entries_of(&p->whole, first, n);
+            convert_view(&mine, &theirs);
+        }
+    }
+    for (int i = 0; i < s->n_totals; i++)
+        for (int64_t j = 0; j < s->totals[i].n; j++)
+            s->totals[i].sum[j] += s->totals[i].each[j];
+}
+
+/* The stand-in of a parameter's gradient, float64 and dense; NULL of NULL. */
+static DLTensor *total_of(slices *s, const DLTensor *t, const char *parameter)
+{
+    call *k = s->k;
+    char name[64];
+    if (!t)
+        return NULL;
+    snprintf(name, sizeof name, "grad_%s", parameter);
+    parameter_tensor(k, t, name);
+    disjoint(k, t, name);
+    total *g = &s->totals[s->n_totals++];
+    g->given = t;
+    g->n = 1;
+    for (int i = t->ndim - 1; i >= 0; i--) {
+        g->strides[i] = g->n;
+        g->n *= t->shape[i];
+    }
+    size_t bytes = (size_t)g->n * sizeof(double);
+    g->each = take(k->c, bytes);
+    g->sum = memset(take(k->c, bytes), 0, bytes);
+    g->tensor = (DLTensor){g->each, t->device, t->ndim, {kDLFloat, 64, 1}, t->shape, g->strides, 0};
+    return &g->tensor;
+}
+
+static void store_totals(const slices *s)
+{
+    for (int i = 0; i < s->n_totals; i++) {
+        const total *g = &s->totals[i];
+        int64_t index[5] = {0};
+        for (int64_t j = 0; j < g->n; j++) {
+            parameter_store(g->given, index, g->sum[j]);
+            for (int a = g->given->ndim - 1; a >= 0 && ++index[a] == g->given->shape[a]; a--)
+                index[a] = 0;
+        }
+    }
+}
+
+/* Draws go by places in the whole batch. */
+static int64_t entries_at_once(const call *k, dtype wide)
+{
+    int64_t bytes = product(k->x.dims + 1, 4) * item_bytes(wide), n = bytes ? PART_BYTES / bytes : k->x.dims[0];
+    return k->pooling->family == FAMILY_DRAW || n > k->x.dims[0] ? k->x.dims[0] : n > 1 ? n : 1;
+}
+
+void run_slices(call *k)
+{
+    const request *r = k->r;
+    slices s = {.k = k, .wide = wider(k)};
+    request sub = *r;
+    s.entries = entries_at_once(k, s.wide);
+    sub.sliced = true;
+    sub.x = part_of(&s, r->x, "x", k->x.dims, k->dtype, true);
+    sub.logit = part_of(&s, r->logit, "logit", k->x.dims, k->dtype, true);
+    sub.grad = part_of(&s, r->backward ? r->grad : NULL, "grad", k->out_dims, k->grad_dtype, true);
+    sub.indices_in = part_of(&s, r->indices_in, "indices", k->out_dims, INT64, true);
+    sub.y = part_of(&s, r->y, "y", k->out_dims, k->dtype, false);
+    sub.indices = part_of(&s, r->indices, "indices", k->out_dims, INT64, false);
+    sub.grad_x = part_of(&s, r->grad_x, "grad_x", k->x.dims, k->grad_dtype, false);
+    sub.grad_logit = part_of(&s, r->grad_logit, "grad_logit", k->x.dims, k->grad_dtype, false);
+    sub.grad_array = total_of(&s, r->grad_array, k->pooling->array.name);
+    sub.grad_second = total_of(&s, r->grad_second, k->pooling->second.name);
+    sub.grad_weight = total_of(&s, r->grad_weight, weight_name(k));
+    for (int64_t first = 0; first == 0 || first < k->x.dims[0]; first += s.entries) {
+        int64_t n = k->x.dims[0] - first < s.entries ? k->x.dims[0] - first : s.entries;
+        mark m = marked(k->c);
+        aim(&s, first, n);
+        in_context(k->c, &sub, k->dry);
+        if (k->dry)
+            return;
+        settle(&s, first, n);
+        give_back(k->c, &m);
+        if (!s.entries)
+            break;
+    }
+    store_totals(&s);
+}
