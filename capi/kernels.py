@@ -21,9 +21,10 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
     "ordinal": ("sort", ()), "rank": ("sort", ()), "median": ("sort", ()),
 }
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
-# poolings (and what takes their place where NaN is left out) whose kernels are fewer: general ones and sweeps, and none of half types, which C
-# computes in float32; votes of integers but uint8 are counted in int64
-RARE = ("std", "idw", "lse", "auto", "nanavg", "nansum", "nanstd")
+# the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
+HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "GATHER")}
+RARE = ("std", "idw", "lse", "auto", "nanavg", "nansum", "nanstd")  # folds that have general kernels and sweeps alone
+# votes of other integers are counted in int64
 VOTED = ("float32", "float64", "uint8", "int64", "uint64")
 COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
 WIDE = ("float32", "float64")
@@ -146,7 +147,7 @@ def ignoring_folds() -> list[Formula]:
 def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
     """The kernels of a fold."""
     kind = f.numbers, f.arrays
-    for dtype in WIDE if f.name in RARE else dtypes:
+    for dtype in dtypes:
         for backward in ((True,) if f.only_backward else (False, True)):
             options = f.backward if backward else f.forward
             arguments = (f.module, backward, dtype, *kind, options)
@@ -234,7 +235,7 @@ def draw(pooling: str) -> Iterator[Entry]:
     """The kernels of a draw, whose time is its random numbers': 2x2 windows have loops of their own, places of 64 bits serve all others."""
     formula = module(pooling)
     ranked = getattr(formula, "by_rank", False)
-    for dtype in WIDE if ranked else FLOATS:
+    for dtype in FLOATS:
         for loop, backward, indexed in (("GENERAL", False, False), ("PLACES", False, True), ("PLACES", True, False)):
             def entry(name: str, *kind: bool, plain: bool = False, backward: bool = backward, indexed: bool = indexed, dtype: str = dtype) -> Entry:
                 return Entry(pooling, backward, dtype, name, lambda: kernels.draw_kernel(formula, backward, dtype, indexed, *kind), plain)
@@ -286,23 +287,23 @@ def entries() -> list[Entry]:
     """Every kernel of a full library."""
     found: list[Entry] = [*indexed(), *weighing()]
     for part in PARTS:
-        found += fold(*formulas(part), ("float32", "float64"))
+        found += fold(*formulas(part), FLOATS)
     for pooling in own():
         for f in formulas(pooling) if folds(pooling) else ():
-            found += fold(f, FLOATS if not f.parameter or f.only_backward else ("float32", "float64"))
+            found += fold(f, FLOATS)
         found += {"select": select, "draw": draw, "order": order, "vote": vote}.get(module(pooling).family, lambda pooling: ())(pooling)
     for f in ignoring_folds():
         found += fold(f, FLOATS)
     for formula in ignoring_formulas():
         found += ignoring_select(formula) if formula.family == "select" else ()
-    return found
+    return [e for e in found if e.dtype not in HALVES or e.loop in HALVED.get(e.formula, ())]
 
 
 def few() -> list[Entry]:
-    """The kernels of a library to test with: all of float32, and of other dtypes the general ones of some poolings."""
-    some = {*((f, d) for f, d in (("max", "uint8"), ("index", "uint8"), ("mode", "uint8"), ("mode", "int64"))),
-            *((f, d) for f in ("avg", "soft", "max", "index") for d in ("float16", "float64")), *((f, "float64") for f in ("weigh", *PARTS))}
-    return [e for e in entries() if e.dtype == "float32" or (e.plain and (e.formula, e.dtype) in some)]
+    """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings."""
+    some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", *PARTS)),
+            *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64"))}
+    return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)]
 
 
 def formula_names() -> list[str]:

@@ -60,7 +60,7 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
         *(f"extern int32_t {n}(void **, void **, int64_t, int64_t, int64_t, int64_t, int64_t);" for n in declared), "",
         "const kernel_row kernel_rows[] = {", *rows, "};", f"const int kernel_count = {len(rows)};", "",
         f"const char *const processor_names[PROCESSORS] = {{{cpus}}};", "",
-        "const formula_info formula_infos[FORMULA_COUNT] = {", *map(_formula, _all_formulas()), "};", "",
+        "const formula_info formula_infos[FORMULA_COUNT] = {", *_formula_infos(), "};", "",
         "const pooling_info pooling_infos[POOLING_COUNT] = {", *map(_pooling, poolings()), "};", ""])
 
 
@@ -68,12 +68,20 @@ def _all_formulas() -> list[Formula]:
     return [f for p in (*own(), *library.PARTS) if folds(p) for f in formulas(p)] + ignoring_folds()
 
 
-def _formula(f: Formula) -> str:
+def _formula_infos() -> list[str]:
+    dtypes: dict[str, int] = {}
+    for e in entries():
+        dtypes[e.formula] = dtypes.get(e.formula, 0) | 1 << DTYPES.index(e.dtype)
+    folds = {f.name: f"{_sizes(f)}, .plain_sum = {str(f.plain_sum).lower()}, " for f in _all_formulas()}
+    return [f"    [FORMULA_{n.upper()}] = {{{folds.get(n, '')}.dtypes = {dtypes.get(n, 0)}}}," for n in formula_names()]
+
+
+def _sizes(f: Formula) -> str:
     sizes = []
     for backward, options in ((False, f.forward), (True, f.backward)):
         accumulators, terms = python._arities(python._names(f.module, backward, options), f.numbers + f.arrays)
         sizes.append(f"{{{accumulators}, {terms}}}")
-    return f"    [FORMULA_{f.name.upper()}] = {{{{{', '.join(sizes)}}}, {str(f.plain_sum).lower()}}},"
+    return f".way = {{{', '.join(sizes)}}}"
 
 
 def _variant(f: Formula, parameters: dict[str, Parameter]) -> str:
@@ -142,7 +150,4 @@ def _pooling(pooling: str) -> str:
     for field, divided in (("ignoring", False), ("ignoring_divided", True)):
         if found := ignoring(pooling, divided):
             fields[field] = f"FORMULA_{name_of(found).upper()}"
-    name = {"fold": fold_name(kernel), "unpool": "index"}.get(formula.family, kernel)
-    there = library.WIDE if formula.family == "composed" else dict.fromkeys(e.dtype for e in entries() if e.formula == name)
-    fields["dtypes"] = " | ".join(f"1 << {DTYPES.index(d)}" for d in there)
     return f"    [POOLING_{pooling.upper()}] = {{{', '.join(f'.{k} = {v}' for k, v in fields.items())}}},"

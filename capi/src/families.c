@@ -111,11 +111,24 @@ static bool has_formula(const call *k, int formula)
     return k->c->device >= 0 ? cuda_has_formula(k, formula) : find_kernel(formula, k->r->backward, k->dtype, LOOP_GENERAL) != NULL;
 }
 
+int main_formula(const call *k)
+{
+    const pooling_info *p = k->pooling;
+    if (p->family == FAMILY_UNPOOL)
+        return FORMULA_INDEX;
+    if (p->family == FAMILY_COMPOSED)
+        return FORMULA_WEIGH;
+    if (p->family != FAMILY_FOLD && (p->family != FAMILY_DRAW || k->p.training || by_rank(k)))
+        return k->chooses;
+    bool divided = k->p.divisor_override && p->ignoring_divided;
+    return !k->p.ignore_nan || !p->ignoring ? p->formula : divided ? p->ignoring_divided : p->ignoring;
+}
+
 /* The formula that a call's parameters ask for: an option's always, one that is only faster where this build has its kernels. */
 static int formula_of(const call *k, const array_parameter *array)
 {
     if (k->p.ignore_nan && k->pooling->ignoring)
-        return k->p.divisor_override && k->pooling->ignoring_divided ? k->pooling->ignoring_divided : k->pooling->ignoring;
+        return main_formula(k);
     for (int i = 0; i < k->pooling->n_variants; i++) {
         const variant_info *v = &k->pooling->variants[i];
         const char *field = (const char *)&k->p + v->offset;

@@ -23,6 +23,7 @@ typedef struct {
         int accumulators, terms;
     } way[2];
     bool plain_sum; /* gradients need nothing of the elements */
+    int dtypes;     /* bits: those that have kernels */
 } formula_info;
 
 typedef struct {
@@ -58,7 +59,6 @@ typedef struct {
     bool integers;
     int formula, chooses;           /* of its fold, or of its mean by rank; of its choice, vote, draw or order */
     int ignoring, ignoring_divided; /* what takes its place where NaN is left out, and the divisor is given; 0: nothing */
-    int dtypes;                     /* bits: those that have kernels */
     int elements, n_numbers, n_variants;
     bool learns, fixed;
     number_info numbers[4];
@@ -154,7 +154,7 @@ void parameter_store(const DLTensor *t, const int64_t *index, double value);
 const char *weight_name(const call *k); /* of the tensor of weights, for messages */
 
 /* slices.c */
-bool needs_slices(const call *k);
+bool needs_slices(call *k);
 void run_slices(call *k);
 void convert_view(const view *from, const view *to); /* of dtypes of which one is computed in the other */
 
@@ -194,6 +194,7 @@ typedef struct {
 void each_row(call *k, row_kind kind, const void *how, const view *const *operands, int n_operands);
 
 /* families.c */
+int main_formula(const call *k); /* but for variants of the fold */
 double array_number(call *k);               /* the number that stands for an array parameter, checked */
 void read_numbers(call *k, double *numbers); /* the number parameters, checked */
 int cuda_formula_of(const call *k);

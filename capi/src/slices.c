@@ -76,6 +76,35 @@ __attribute__((target("avx,f16c"))) static void to_half_fast(const char *from, i
         _mm_storeu_si128((__m128i *)(void *)(to + 2 * i), _mm256_cvtps_ph(_mm256_loadu_ps((const float *)(const void *)from + i), 0));
     to_half(from + 4 * i * from_step, from_step, to + 2 * i * to_step, to_step, n - i);
 }
+
+__attribute__((target("avx2"))) static void from_bfloat_fast(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n)
+{
+    int64_t i = 0;
+    for (; from_step == 1 && to_step == 1 && i + 8 <= n; i += 8) {
+        __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(from + 2 * i)));
+        _mm256_storeu_si256((__m256i *)(void *)(to + 4 * i), _mm256_slli_epi32(words, 16));
+    }
+    from_bfloat(from + 2 * i * from_step, from_step, to + 4 * i * to_step, to_step, n - i);
+}
+
+/* Eight results in the lower halves of 32 bits. */
+__attribute__((target("avx2"))) static inline __m256i eight_bfloats(const char *from)
+{
+    __m256 v = _mm256_loadu_ps((const float *)(const void *)from);
+    __m256i word = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(word, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(word, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
+    return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7FC0), _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)));
+}
+
+__attribute__((target("avx2"))) static void to_bfloat_fast(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n)
+{
+    int64_t i = 0;
+    for (; from_step == 1 && to_step == 1 && i + 16 <= n; i += 16) {
+        __m256i packed = _mm256_packus_epi32(eight_bfloats(from + 4 * i), eight_bfloats(from + 4 * i + 32)); /* 128 bits of each in turn */
+        _mm256_storeu_si256((__m256i *)(void *)(to + 2 * i), _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0)));
+    }
+    to_bfloat(from + 4 * i * from_step, from_step, to + 2 * i * to_step, to_step, n - i);
+}
 #endif
 
 static convert_row *conversion(dtype from, dtype to)
@@ -85,8 +114,9 @@ static convert_row *conversion(dtype from, dtype to)
     static convert_row *const down[] = {[FLOAT16] = to_half, [BFLOAT16] = to_bfloat, [INT8] = to_int8,     [INT16] = to_int16,
                                         [INT32] = to_int32,  [UINT16] = to_uint16,   [UINT32] = to_uint32, [BOOL] = same_octets};
 #if defined(__x86_64__)
-    if ((from == FLOAT16 || to == FLOAT16) && strcmp(numbapool_isa(), "x86-64"))
-        return from == FLOAT16 ? from_half_fast : to_half_fast;
+    static convert_row *const fast[][2] = {[FLOAT16] = {to_half_fast, from_half_fast}, [BFLOAT16] = {to_bfloat_fast, from_bfloat_fast}};
+    if ((is_half(from) || is_half(to)) && strcmp(numbapool_isa(), "x86-64"))
+        return fast[is_half(from) ? from : to][is_half(from)];
 #endif
     return item_bytes(from) < item_bytes(to) || from == BOOL ? up[from] : down[to];
 }
@@ -114,15 +144,33 @@ void convert_view(const view *from, const view *to)
                         to->data + b * (i * t[0] + j * t[1] + k * t[2] + l * t[3]), t[4], n[4]);
 }
 
-/* The dtype that a call of the pooling is computed in. */
-static dtype wider(const call *k)
+/* Whether a call of a half type has a kernel of its own: what follows indices, and some whole 2x2 windows in channels-first memory. */
+static bool half_kernel(call *k)
 {
-    int there = k->pooling->dtypes;
-    if (k->p.ignore_nan && k->pooling->ignoring)
-        there &= ~(1 << FLOAT16 | 1 << BFLOAT16);
-    if (there >> k->dtype & 1)
-        return k->dtype;
-    return is_half(k->dtype) ? FLOAT32 : k->dtype == BOOL ? UINT8 : INT64;
+    const request *r = k->r;
+    family f = k->pooling->family;
+    bool choice = f != FAMILY_FOLD, mean = k->pooling->windows == SAMPLED && !k->p.training; /* the mean is two calls that come here */
+    if (f == FAMILY_UNPOOL || (choice && r->backward && r->indices_in) || mean)
+        return true;
+    bool option = r->backward && k->p.gradient != NUMBAPOOL_EXACT;
+    if (!(formula_infos[main_formula(k)].dtypes >> k->dtype & 1) || (choice && (r->backward || r->indices)) || option || k->lanes)
+        return false;
+    view y = tensor_view(k, r->backward ? r->grad : r->y, r->backward ? "grad" : "y", k->out_dims, k->dtype);
+    geometry g = geometry_of(k), cut_one;
+    operand(&g, AT_X, k->x.strides);
+    operand(&g, AT_Y, y.strides);
+    mark m = marked(k->c);
+    shape s = small_of(k, &g, r->backward, choice || formula_infos[main_formula(k)].plain_sum, &cut_one);
+    give_back(k->c, &m);
+    return s == QUAD;
+}
+
+/* The dtype that a call of the pooling is computed in. */
+static dtype wider(call *k)
+{
+    if (is_half(k->dtype))
+        return half_kernel(k) ? k->dtype : FLOAT32;
+    return formula_infos[main_formula(k)].dtypes >> k->dtype & 1 ? k->dtype : k->dtype == BOOL ? UINT8 : INT64;
 }
 
 /* ---------------------------------------------------------------- parts of a call */
@@ -154,7 +202,7 @@ typedef struct {
     int n_parts, n_totals;
 } slices;
 
-bool needs_slices(const call *k) { return !k->r->sliced && k->c->device < 0 && wider(k) != k->dtype; }
+bool needs_slices(call *k) { return !k->r->sliced && k->c->device < 0 && wider(k) != k->dtype; }
 
 /* The stand-in of a tensor; NULL of NULL. */
 static DLTensor *part_of(slices *s, const DLTensor *t, const char *name, const int64_t dims[5], dtype own, bool input)
@@ -253,7 +301,8 @@ static void store_totals(const slices *s)
 static int64_t entries_at_once(const call *k, dtype wide)
 {
     int64_t bytes = product(k->x.dims + 1, 4) * item_bytes(wide), n = bytes ? PART_BYTES / bytes : k->x.dims[0];
-    return k->pooling->family == FAMILY_DRAW || n > k->x.dims[0] ? k->x.dims[0] : n > 1 ? n : 1;
+    bool drawn = (k->pooling->family == FAMILY_DRAW && k->p.training) || k->axes[0].planes || k->axes[1].planes || k->axes[2].planes;
+    return drawn || n > k->x.dims[0] ? k->x.dims[0] : n > 1 ? n : 1;
 }
 
 void run_slices(call *k)
