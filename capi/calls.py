@@ -18,7 +18,8 @@ from . import cffi_module, functions
 
 CODES = {"f": 2, "i": 0, "u": 1, "b": 6}  # DLPack's, by NumPy's kinds
 ERRORS = {1: ValueError, 2: TypeError, 3: BufferError, 4: MemoryError, 5: NotImplementedError, 6: RuntimeError}
-KEPT_APART = ("logit", "weight", "samples", "sequences", "indices")  # which are no fields, or not by themselves
+AS_THEY_ARE = ("x", "logit")  # all other tensors of real numbers are parameters
+KEPT_APART = ("logit", "weight", "omega", "samples", "sequences", "indices")  # which are no fields, or not by themselves
 OF = {f.name: f for f in functions.table()}
 
 
@@ -108,9 +109,10 @@ class Capi:
         pooling, ndim = re.fullmatch(r"(?:adaptive_|global_)?(\w+?)(?:_pool)?(\d)d", function).groups()
         given = inspect.signature(getattr(numbapool, function)).bind(x, *args, **kwargs).arguments
         name = next(n for n in (f"numbapool_{pooling}_pool", f"numbapool_{pooling}") if n in OF)
+        numbers = {p.name for p in functions.parameters_of(OF[name].pooling) if functions.numbered(p)}
         tensors = {a.name: np.asarray(given[a.name]) for a in OF[name].arguments if a.const and a.name != "x" and given.get(a.name) is not None}
-        numbers = {n for n, a in tensors.items() if a.ndim == 0}  # which params take
-        tensors = {n: a if n == "logit" else np.asarray(a, np.int64) if n == "indices" else real(a) for n, a in tensors.items() if n not in numbers}
+        tensors = {n: a if n == "logit" else np.asarray(a, np.int64) if n == "indices" else real(a) for n, a in tensors.items()
+                   if a.ndim or n not in numbers}
         return name, {"x": np.asarray(x), **tensors}, self.params(getattr(numbapool, function), given, int(ndim))
 
     def shape(self, name: str, x: np.ndarray, params: Any) -> tuple[int, ...]:

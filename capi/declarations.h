@@ -17,7 +17,7 @@
  *
  * DTYPES: float16, bfloat16 (both computed in float32), float32, float64; max, min, mode, s3 in training, fractional_max and max_unpool also take
  * signed and unsigned integers of 8 to 64 bits, and booleans.  Every tensor of a call has the dtype of x but indices, which are int64,
- * parameters (p, weight, samples and their gradients), which are float32 or float64, and the gradients of integers (grad and grad_x), which are
+ * parameters (p, a, beta, omega, lam, alpha, weight, samples and their gradients), which are float32 or float64, and the gradients of integers (grad and grad_x), which are
  * both of one floating dtype.
  *
  * OUTPUTS are allocated by the caller, in the shape that the pooling's _shape function tells (it looks at x's shape alone, not at its data), with
@@ -42,7 +42,7 @@
  * kind, and stay there until the process ends; later ones can be captured into a CUDA graph, but not those that draw windows or take weights.
  * Of tensors nobody reads the values: p and samples (but fractional_max's) are tensors on the device in the dtype that x is computed in (float64 for
  * float64, else float32), and are not checked, nor are indices: those out of range are left out.  weight, and fractional_max's samples, are in CPU
- * memory.  grad_p has the dtype that x is computed in; grad_weight is not computed.  A child after fork cannot use a driver that its parent has used.
+ * memory.  grad_p has the dtype that x is computed in; grad_weight is not computed.  mixed, gated, ada, blur, max_blur and dpp are not there.  A child after fork cannot use a driver that its parent has used.
  */
 
 /* dlpack: begin */
@@ -88,7 +88,8 @@ typedef enum {
     NUMBAPOOL_TYPE_ERROR = 2,     /* a dtype that the pooling does not take, or that does not fit the other tensors */
     NUMBAPOOL_BUFFER_ERROR = 3,   /* memory that cannot be used: of another device, NULL, misaligned, overlapping, a workspace that is too small */
     NUMBAPOOL_MEMORY_ERROR = 4,   /* malloc failed, or a CUDA device's memory is full */
-    NUMBAPOOL_UNSUPPORTED = 5,    /* this build of the library lacks the kernel (on the CPU never so in a full build), or the device is too old */
+    NUMBAPOOL_UNSUPPORTED = 5,    /* this build of the library lacks the kernel (on the CPU never so in a full build), a CUDA device has none for the
+                                     pooling, or is too old */
     NUMBAPOOL_CUDA_ERROR = 6      /* there is no CUDA driver, it is too old, or it cannot do something */
 } numbapool_status;
 
@@ -147,8 +148,8 @@ typedef struct {
     int32_t padding_mode;          /* numbapool_padding_mode; default NUMBAPOOL_EXPLICIT */
     int32_t ceil_mode;             /* a last window may hang over the end; default 0 */
     int32_t count_include_pad;     /* avg: padded positions count in the divisor; default 1 */
-    int64_t kernel_size[3];        /* default 0, which is refused where kernel_size is needed, but for lip (3) and sort (2) */
-    int64_t stride[3];             /* default 0: kernel_size, but for lip (2) */
+    int64_t kernel_size[3];        /* default 0, which is refused where kernel_size is needed, but for lip (3), sort, ada and max_blur (2) */
+    int64_t stride[3];             /* default 0: kernel_size, but for lip, blur and max_blur (2) */
     int64_t padding[3];            /* before the input; default -1: 0, but for lip (1) */
     int64_t padding_after[3];      /* default -1: as padding */
     int64_t dilation[3];           /* default 1 */

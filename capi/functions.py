@@ -14,19 +14,19 @@ from numbapool.operation import Operation
 from numbapool.parameters import Parameter
 
 DECLARATIONS = Path(__file__).with_name("declarations.h")
-FAMILIES = ("fold", "select", "vote", "draw", "order", "unpool")
+FAMILIES = ("fold", "select", "vote", "draw", "order", "unpool", "composed")
 WIDTH = 150
 # a parameter that is a tensor: its field in the core's request, and whether it and its gradient may be NULL
-TENSORS = {"array": ("array", True), "logit": ("logit", False), "weights": ("weight", True), "samples": ("samples", True),
-           "indices": ("indices_in", False)}
-NULLABLE = ("array", "samples")  # of these those that may be NULL themselves
+TENSORS = {"array": ("array", True), "logit": ("logit", False), "weights": ("weight", True), "kernel": ("weight", True), "filters": ("weight", True),
+           "samples": ("samples", True), "indices": ("indices_in", False)}
+SECOND = "second"  # the request's field of a composed pooling's second array
 # what Python passes as one argument of windows, but C as several fields
 FIELDS = {"padding": ("padding_mode", "padding", "padding_after"), "samples": (),
           "sequences": ("sequences", "sequence_sizes"), "indices": ("sequences", "sequence_sizes")}
 UNPOOLED = {"padding": ("padding",)}  # whose padding is the same on both sides
 ASCII = str.maketrans({"Σ": "sum", "ᵢ": "_i", "ᵣ": "_r", "₍": "_(", "₎": ")", "₁": "1", "₂": "2", "²": "^2",
                        "≥": ">=", "≤": "<=", "è": "e", "−": "-", "ε": "eps", "…": "...",
-                       "α": "alpha", "β": "beta", "λ": "lam", "ω": "omega", "√": "sqrt", "∝": "proportional to", "ₖ": "_k", "₊": "_+", "₋": "_-",
+                       "α": "alpha", "β": "beta", "λ": "lambda", "ω": "omega", "√": "sqrt", "∝": "proportional to", "ₖ": "_k", "₊": "_+", "₋": "_-",
                        "⌊": "floor(", "⌋": ")"})
 
 
@@ -88,7 +88,7 @@ def listed(begin: str, pieces: list[str], end: str) -> str:
 def poolings() -> list[str]:
     """The names of the poolings that the C library has, sorted: the order of the core's enum.  A file says `in_c = False` where it has none."""
     found = {name: publish.operations(name)[0].formula for name in numbapool.POOLINGS}
-    return sorted(name for name, formula in found.items() if getattr(formula, "in_c", formula.family != "composed"))
+    return sorted(name for name, formula in found.items() if getattr(formula, "in_c", True))
 
 
 @functools.cache
@@ -131,11 +131,12 @@ def check(pooling: str) -> None:
     operation, where = operation_of(pooling), f"pools/{pooling}.py"
     if operation.formula.family not in FAMILIES:
         raise ValueError(f"{where}: the C library has no family {operation.formula.family!r}, only {', '.join(FAMILIES)}")
-    taken: dict[str, str] = {}
+    taken: dict[str, Parameter] = {}
     for p in parameters_of(pooling):
-        if p.kind in TENSORS and taken.setdefault(p.kind, p.name) != p.name:
-            raise ValueError(f"{where}: the C library passes one parameter of the kind {p.kind!r}, not both {taken[p.kind]} and {p.name}")
-        if (p.kind not in TENSORS or p.kind == "array") and p.name not in params_fields():
+        other = taken.setdefault(field_of(pooling, p), p) if p.kind in TENSORS else p
+        if other is not p:
+            raise ValueError(f"{where}: the C library passes one parameter of the kind {other.kind!r}, not both {other.name} and {p.name}")
+        if (p.kind not in TENSORS or numbered(p)) and p.name not in params_fields():
             raise ValueError(f"{where}: the {p.kind} {p.name} needs a field of its name in numbapool_params (capi/declarations.h)")
     missing = [f for f in window_fields(pooling) if f not in params_fields()]
     if missing:
@@ -145,9 +146,30 @@ def check(pooling: str) -> None:
 # ---------------------------------------------------------------- tensors
 
 
+def numbered(p: Parameter) -> bool:
+    """Whether a number of params may stand for an array."""
+    return p.kind == "array" and "number" in p.shapes
+
+
+def nullable(p: Parameter) -> bool:
+    """Whether a tensor may be NULL itself."""
+    return p.kind == "samples" or numbered(p) or (p.kind == "filters" and p.default is None)
+
+
+def arrays_of(pooling: str) -> list[Parameter]:
+    """Its array parameters, of which composed poolings may have two."""
+    return [p for p in parameters_of(pooling) if p.kind == "array"]
+
+
+def field_of(pooling: str, p: Parameter) -> str:
+    """The request's field of a tensor."""
+    composed = operation_of(pooling).formula.family == "composed"
+    return SECOND if composed and p.kind == "array" and p.name != arrays_of(pooling)[0].name else TENSORS[p.kind][0]
+
+
 def inputs(pooling: str) -> list[Argument]:
     """The tensors after x that both directions read: parameters, and the uniforms of windows that are drawn."""
-    result = [Argument(p.name, True, p.kind in NULLABLE, TENSORS[p.kind][0], doc_of(p)) for p in parameters_of(pooling) if p.kind in TENSORS]
+    result = [Argument(p.name, True, nullable(p), field_of(pooling, p), doc_of(p)) for p in parameters_of(pooling) if p.kind in TENSORS]
     form = operation_of(pooling).form
     if "samples" in window_arguments(form):
         result.append(Argument("samples", True, True, "samples", form.words["samples"] + "; NULL: drawn from params->seed"))
@@ -171,15 +193,16 @@ def backward(pooling: str) -> list[Argument]:
     x = [Argument("x", True)] * (operation_of(pooling).formula.family != "unpool")
     chosen = [Argument("indices", True, True, "indices_in", "of the forward pass; NULL: found again")] * indexed(pooling)
     learnable = [p for p in parameters_of(pooling) if p.learnable]
-    gradients = [Argument(f"grad_{p.name}", False, TENSORS[p.kind][1], f"grad_{TENSORS[p.kind][0]}",
-                          f"of {p.name}'s shape" + f", one element where {p.name} is NULL" * (p.kind in NULLABLE)) for p in learnable]
+    gradients = [Argument(f"grad_{p.name}", False, TENSORS[p.kind][1], f"grad_{field_of(pooling, p)}",
+                          f"of {p.name}'s shape" + f", one element where {p.name} is NULL" * numbered(p)) for p in learnable]
     return [Argument("grad", True), *x, *inputs(pooling), *chosen, Argument("grad_x", False), *gradients]
 
 
 def doc_of(p: Parameter) -> str:
     """What a tensor parameter holds."""
-    instead = {"array": f"params->{p.name}", "samples": "drawn from params->seed"}
-    return p.doc + (f"; NULL: {instead[p.kind]}" if p.kind in instead else "")
+    instead = {"array": f"params->{p.name}", "samples": "drawn from params->seed"}.get(p.kind)
+    doc = p.doc.replace("; None:", "; NULL:")
+    return f"{doc}; NULL: {instead}" if instead and nullable(p) else doc
 
 
 # ---------------------------------------------------------------- comments
@@ -201,7 +224,8 @@ def window_fields(pooling: str) -> list[str]:
 
 def own_fields(pooling: str, direction: str) -> list[str]:
     """The fields of a pooling's own that only one direction reads, or ("both") both."""
-    return [p.name for p in parameters_of(pooling) if p.direction == direction and p.name in params_fields()]
+    own = [p for p in parameters_of(pooling) if p.kind not in TENSORS or numbered(p)]
+    return [p.name for p in own if p.direction == direction and p.name in params_fields()]
 
 
 def ascii_of(text: str) -> str:

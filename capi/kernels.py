@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from numbapool import kernels, publish
+from numbapool import kernels, publish, weigh
 from numbapool.numeric import DTYPES, FLOATS, HALVES
 
 from . import functions
@@ -20,6 +20,7 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
     "swap": ("soft", (1.0,)), "sum": ("avg", ()), "fractional_avg": ("avg", ()), "fractional_max": ("max", ()), "s3": ("max", ()),
     "ordinal": ("sort", ()), "rank": ("sort", ()), "median": ("sort", ()),
 }
+PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 # the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
 HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "GATHER")}
 RARE = ("std", "idw", "lse", "auto", "nanavg", "nansum", "nanstd")  # folds that have general kernels and sweeps alone
@@ -36,6 +37,7 @@ LOOPS = (
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "VOTE_FEW", "VOTE_SORTED",  # with places
     "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
+    "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
 )
 
 
@@ -269,14 +271,23 @@ def indexed() -> Iterator[Entry]:
         yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True)
 
 
+def weighing() -> Iterator[Entry]:
+    """The kernels of weighing sums, of no formula; half types are converted before."""
+    for dtype in ("float32", "float64"):
+        for loop in ("weigh", "weigh_sums"):
+            yield Entry("weigh", False, dtype, loop.upper(), lambda loop=loop, dtype=dtype: weigh.kernel(loop, dtype), True)
+
+
 def own() -> list[str]:
     """The poolings that have kernels of their own."""
-    return [p for p in functions.poolings() if p not in SAME]
+    return [p for p in functions.poolings() if p not in SAME and module(p).family != "composed"]
 
 
 def entries() -> list[Entry]:
     """Every kernel of a full library."""
-    found: list[Entry] = list(indexed())
+    found: list[Entry] = [*indexed(), *weighing()]
+    for part in PARTS:
+        found += fold(*formulas(part), FLOATS)
     for pooling in own():
         for f in formulas(pooling) if folds(pooling) else ():
             found += fold(f, FLOATS)
@@ -290,13 +301,14 @@ def entries() -> list[Entry]:
 
 def few() -> list[Entry]:
     """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings."""
-    some = {*((f, "float64") for f in ("avg", "soft", "max", "index")), *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64"))}
+    some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", *PARTS)),
+            *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64"))}
     return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)]
 
 
 def formula_names() -> list[str]:
     """Every formula, in the order of C's numbers for them."""
-    found = ["index"]
+    found = ["index", "weigh", *PARTS]
     for pooling in own():
         if module(pooling).family != "fold":
             found.append(pooling)

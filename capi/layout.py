@@ -3,18 +3,20 @@ from __future__ import annotations
 
 from numbapool import memory, sweeps
 from numbapool.loops import layout
-from numbapool.loops.cpu import three
+from numbapool.loops.cpu import three, weigh
 
 
 def constants() -> dict[str, int]:
     """Every constant by its name in C: fields of a plan as AT_..., since N, D or X would be no good names there."""
     fields = {f"AT_{name}": value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
     common = {"OPERANDS": layout.OPERANDS} | {name: getattr(memory, name) for name in ("CELLS", "LANES", "VECTOR")}
+    common |= {f"WEIGH_{name}": value for name, value in vars(weigh).items() if name.isupper() and isinstance(value, int)}
     return fields | common | {"BAND": three.BAND} | {f"SWEEP_{name}": getattr(sweeps, name) for name in ("RING", "SHORT", "THREE", "HELD")}
 
 
 def header() -> str:
     """The text of layout.h."""
     lines = [f"    {name} = {value}" for name, value in constants().items()]
-    return "\n".join(["/* Written by capi/layout.py from numbapool's loops/layout.py (AT_...), memory.py, sweeps.py (SWEEP_...), three.py. */",
+    return "\n".join(["/* Written by capi/layout.py from numbapool's loops/layout.py (AT_...), memory.py, sweeps.py (SWEEP_...), three.py,",
+                      " * weigh.py (WEIGH_...). */",
                       "#ifndef NUMBAPOOL_LAYOUT_H", "#define NUMBAPOOL_LAYOUT_H", "", "enum {", ",\n".join(lines), "};", "", "#endif", ""])

@@ -1,6 +1,7 @@
 """The tables that C reads: kernels.h (numbers for poolings, formulas and loops) and kernels.c (what they are, and where each kernel is)."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from numbapool.numeric import DTYPES
 from numbapool.parameters import Parameter
 
 from . import functions
+from . import kernels as library
 from .kernels import LOOPS, SAME, Entry, Formula, entries, fold_name, folds, formula_names, formulas, ignoring, ignoring_folds, module, name_of, own
 
 HEADER = """/* Numbers that tables go by; written by capi/tables.py. */
@@ -20,6 +22,14 @@ HEADER = """/* Numbers that tables go by; written by capi/tables.py. */
 """
 
 
+SHAPES = ("number", "channel", "position", "channel_position")  # of arrays, by their bits in C
+
+
+def poolings() -> list[str]:
+    """All that C has a number for: the poolings, and those that are parts of others."""
+    return [*functions.poolings(), *library.PARTS]
+
+
 def enum(prefix: str, names: Sequence[str]) -> str:
     """An enum of names in their order."""
     return "enum { " + ", ".join(f"{prefix}_{n.upper()}" for n in (*names, "count")) + " };\n"
@@ -27,7 +37,7 @@ def enum(prefix: str, names: Sequence[str]) -> str:
 
 def header(processors: Sequence[str]) -> str:
     """kernels.h."""
-    return HEADER + enum("POOLING", functions.poolings()) + enum("FORMULA", formula_names()) + enum("LOOP", LOOPS) + (
+    return HEADER + enum("POOLING", poolings()) + enum("FORMULA", formula_names()) + enum("LOOP", LOOPS) + (
         f"enum {{ PROCESSORS = {len(processors)}, MOST_TAPS = {order.MOST_TAPS}, VOTES = {vote.MOST_TAPS}, "
         f"INSERTION = {order.INSERTION} }};\n\n#endif\n")
 
@@ -51,11 +61,11 @@ def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str])
         "const kernel_row kernel_rows[] = {", *rows, "};", f"const int kernel_count = {len(rows)};", "",
         f"const char *const processor_names[PROCESSORS] = {{{cpus}}};", "",
         "const formula_info formula_infos[FORMULA_COUNT] = {", *_formula_infos(), "};", "",
-        "const pooling_info pooling_infos[POOLING_COUNT] = {", *map(_pooling, functions.poolings()), "};", ""])
+        "const pooling_info pooling_infos[POOLING_COUNT] = {", *map(_pooling, poolings()), "};", ""])
 
 
 def _all_formulas() -> list[Formula]:
-    return [f for p in own() if folds(p) for f in formulas(p)] + ignoring_folds()
+    return [f for p in (*own(), *library.PARTS) if folds(p) for f in formulas(p)] + ignoring_folds()
 
 
 def _formula_infos() -> list[str]:
@@ -85,17 +95,27 @@ def _numbers(names: Sequence[Parameter]) -> str:
     return ", ".join(f'{{"{p.name}", offsetof(numbapool_params, {p.name}), {str(p.kind == "positive").lower()}}}' for p in names)
 
 
+def _array(p: Parameter) -> str:
+    """An array parameter: its name, the number that stands for it, its bound and its shapes."""
+    offset = f"offsetof(numbapool_params, {p.name})" if functions.numbered(p) else "0"
+    above = p.above if math.isfinite(p.above) else "-INFINITY"
+    return f'{{"{p.name}", {offset}, {above}, {sum(1 << SHAPES.index(s) for s in p.shapes)}}}'
+
+
 def _fields(pooling: str) -> dict[str, Any]:
     """A pooling's fields but for its family's."""
     formula = module(pooling)
     form = formula.forms[0]
     defaults = getattr(formula, "defaults", {})
+    if not isinstance(form, str):
+        defaults = {n: d for n, _, d in form.arguments({})[0] if isinstance(d, int)} | defaults
     kind = "REGULAR" if isinstance(form, str) else {"fractional": "FIXED_OR_FRACTIONAL" if getattr(form, "fixed", False) else "FRACTIONAL",
-                                                    "sampled": "SAMPLED", "unpooled": "UNPOOLED"}[form.name]
+                                                    "sampled": "SAMPLED", "unpooled": "UNPOOLED"}.get(form.name, form.name.upper())
     return {
         "name": f'"{pooling}"', "family": f"FAMILY_{formula.family.upper()}", "windows": kind,
         "forms": sum(1 << ("sliding", "adaptive", "global").index(f) for f in formula.forms if isinstance(f, str)) or 1,
         "kernel_size": defaults.get("kernel_size") or 0, "stride": defaults.get("stride") or 0, "padding": defaults.get("padding") or 0,
+        "filter_size": defaults.get("filter_size") or 0,
         "integers": str(publish.operations(pooling)[0].integers).lower(),
     }
 
@@ -116,11 +136,14 @@ def _pooling(pooling: str) -> str:
         elif numbers:
             fields["numbers"] = f"{{{_numbers(numbers)}}}"
         if arrays:
-            above = repr(arrays[0].above).replace("inf", "INFINITY")
-            fields["array"] = f'{{"{arrays[0].name}", offsetof(numbapool_params, {arrays[0].name}), {above}}}'
+            fields["array"] = _array(arrays[0])
         if others and not constants:
             fields["variants"] = f"{{{', '.join(_variant(f, parameters) for f in others)}}}, .n_variants = {len(others)}"
-    if formula.family not in ("fold", "unpool"):
+    if formula.family == "composed":
+        fields |= dict(zip(("array", "second"), map(_array, functions.arrays_of(pooling)), strict=False))
+        weights = [p.name for p in parameters.values() if p.kind in ("kernel", "filters")]
+        fields |= {"weight": f'"{weights[0]}"'} if weights else {}
+    if formula.family not in ("fold", "unpool", "composed"):
         fields["chooses"] = f"FORMULA_{kernel.upper()}"
     if getattr(formula, "by_rank", False):  # outside training it is a pooling by rank
         fields["formula"] = "FORMULA_SORT"

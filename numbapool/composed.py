@@ -1,8 +1,8 @@
 """Operations made of other ones' results, as arrays: for what is a few operations and a few numbers a window.
 
 Inside, arrays have the axes (N, C, spatial...), whatever the caller's have, and half types are float32, rounded once in the end.  On a CPU they are
-NumPy's views of the caller's memory; on a CUDA device they are the caller's own, of whose library only operators are asked.  The C library has no
-composed poolings but S3's inference.
+NumPy's views of the caller's memory; on a CUDA device they are the caller's own, of whose library only operators are asked.  The C library does the
+same on the CPU (capi/src/composed.c), in the same order of operations.
 """
 from __future__ import annotations
 

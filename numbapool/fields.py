@@ -11,7 +11,8 @@ from .operation import Operation
 
 FORMS = ("sliding", "adaptive", "global")
 PADDINGS = ("valid", "same", "same_lower")  # by their numbers, the first of which says that the padding is given
-AXES = ("kernel_size", "stride", "dilation", "output_size", "grid_size", "pooling_ratio", "output_ratio")  # a number for each axis
+AXES = ("kernel_size", "stride", "dilation", "output_size", "grid_size", "pooling_ratio", "output_ratio", "filter_size")  # a number for each axis
+PAD_MODES = ("reflect", "replicate", "constant")  # by their numbers
 Field = int | float | Sequence[int] | Sequence[float]
 
 
@@ -32,6 +33,8 @@ def of(operation: Operation, values: dict[str, Any]) -> dict[str, Field]:
         elif name in AXES:
             each = list(value) if listed(value) else [value] * operation.ndim
             found[name] = [0 if v is None else v for v in each]
+        elif name == "pad_mode":
+            found[name] = PAD_MODES.index(value)
         elif p is not None and p.kind == "option":
             found[name] = list(p.choices).index(value)
         elif isinstance(value, bool | np.bool_):

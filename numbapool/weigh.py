@@ -2,6 +2,7 @@
 
 Such a sum is linear, and along each axis a list: which elements window o has, and which weight each of them meets.  Elements outside are not in
 it, and a border that is mirrored is a list with other elements.  The transpose, which the backward pass needs, is the same list seen from x.
+capi/src/weigh.c says the same in C.
 """
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ import mock_cuda
 import numpy as np
 from cases import Example, examples
 from emulator import Emulator
-from test_capi import ALL, kind_of, orders
+from test_capi import ALL as EVERYWHERE
+from test_capi import COMPOSED, kind_of, orders
 from test_forward import in_dtype, run
 
 import numbapool
@@ -27,6 +28,7 @@ from numbapool.cuda import kernels
 from numbapool.loops.cuda import layout as at
 from numbapool.numeric import real_name
 
+ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in COMPOSED]  # which have no kernels for devices
 LIBRARY = "libnumbapool.so"
 ALIKE = dict.fromkeys(("numbapool.pools.fractional_avg", "numbapool.pools.sum"), "numbapool.pools.avg")  # formulas whose kernels are another's in C
 

@@ -1,6 +1,7 @@
 """The C library through cffi: every example of the registry gives what the just-in-time kernels give, bit for bit where both can."""
 from __future__ import annotations
 
+import inspect
 import re
 
 import numba
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.jit
 full = pytest.mark.full  # `make test` builds a library of few kernels (capi.kernels.few), `make test-full` the whole one
 ALL = [(name, ndim) for name, ndim in EVERYWHERE if name in functions.poolings()]
 DTYPES = ["float32", *(pytest.param(d, marks=full) for d in ("float64", "float16", "bfloat16"))]
+COMPOSED = [n for n in functions.poolings() if functions.operation_of(n).formula.family == "composed"]
 CHOICES = [n for n in functions.poolings() if examples(n, 2, few=True)[0].integers or n == "s3"]
 
 
@@ -40,8 +42,8 @@ def exact(capi):
 def exactly(e: Example) -> bool:
     """Whether Python's kernels are the library's.
 
-    Sort's weights come from two exponentials, some powers have kernels in Python alone, swap is soft at a temperature of 1 in the library, and
-    in other dtypes than float32 the library has loops for small windows for few poolings.
+    Sort's weights come from two exponentials, composed poolings from NumPy's operators, some powers have kernels in Python alone, swap is soft at a
+    temperature of 1 in the library, and in other dtypes than float32 the library has loops for small windows for few poolings.
     """
     name = re.sub(r"^(adaptive_|global_)|_pool\dd$", "", e.function)
     if name == "lp" and e.x.dtype == np.float32:
@@ -51,7 +53,7 @@ def exactly(e: Example) -> bool:
     if name == "stochastic" and not e.kwargs.get("training", True):
         return False
     fast = {"float32": numbapool.POOLINGS, "float64": ("avg", "soft", "max", "min")}.get(e.x.dtype.name, ("max", "min"))
-    return name in fast and name not in ("sort", "ordinal", "swap")
+    return name in fast and name not in ("sort", "ordinal", "swap", *COMPOSED)
 
 
 def agree(got, expected, dtype: str, exact: bool, label: str) -> None:
@@ -93,7 +95,7 @@ def test_backward(capi, exact, name, ndim, dtype):
     rng = np.random.default_rng(ndim)
     for e in examples(name, ndim, few=dtype != "float64"):
         e = in_dtype(e, kind_of(dtype))
-        learns = ["logit" if name == "lip" else "weight" if name in ("sort", "ordinal") else p for p in e.learns]
+        learns = [p if isinstance(p, str) else list(inspect.signature(e.forward).parameters)[1 + p] for p in e.learns]
         for x in orders(e.x)[:2]:
             y = run(e, x)[0]
             grad = rng.standard_normal(y.shape).astype(y.dtype)
@@ -106,6 +108,13 @@ def test_backward(capi, exact, name, ndim, dtype):
                 scale = np.abs(w).astype(np.float64).max() + 1
                 np.testing.assert_allclose(g.astype(np.float64) / scale, w.astype(np.float64) / scale, *TOLERANCE[dtype if name == "lip" else real],
                                            err_msg=e.label)
+
+
+@pytest.mark.parametrize(("name", "ndim"), [(n, d) for n in COMPOSED for d in (1, 2, 3)])
+def test_composed_of_float64(capi, exact, name, ndim):
+    """Which `make test`'s library has, too: their arithmetic is written once for each dtype."""
+    test_forward(capi, exact, name, ndim, "float64")
+    test_backward(capi, exact, name, ndim, "float64")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", *(pytest.param(d, marks=full) for d in INTEGERS if d != "uint8")])
@@ -186,6 +195,26 @@ def test_half_types_in_parts(capi, name, dtype):
     expected = getattr(numbapool, f"{function}_backward")(grad, x, 3, 2, **own)
     expected = expected if isinstance(expected, tuple) else (expected,)
     got = capi.backward(function, grad, x, 3, 2, learns=learns, **own)
+    agree(got[0], expected[0], dtype, False, name)
+    for g, w in zip(got[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(g, w, 1e-4, 1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", COMPOSED)
+def test_composed_half_types_in_parts(capi, name, dtype):
+    """The same, of two parameters and of weights."""
+    rng = np.random.default_rng(6)
+    x, three = rng.standard_normal((7, 3, 260, 300)).astype(kind_of(dtype)), rng.standard_normal((3, 3, 3)) / 9
+    own = {"mixed": {"a": rng.random(3), "kernel_size": 3}, "ada": {"beta": 0.3}, "gated": {"omega": three[0], "kernel_size": 3},
+           "dpp": {"lam": three[0, 0], "alpha": three[0, 1], "weight": three}}.get(name, {})
+    function, learns = f"{name}_pool2d", [n for n in own if n != "kernel_size"]
+    y = getattr(numbapool, function)(x, **own)
+    agree(capi.forward(function, x, **own)[0], y, dtype, False, name)
+    grad = rng.standard_normal(y.shape).astype(x.dtype)
+    expected = getattr(numbapool, f"{function}_backward")(grad, x, **own)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    got = capi.backward(function, grad, x, learns=learns, **own)
     agree(got[0], expected[0], dtype, False, name)
     for g, w in zip(got[1:], expected[1:], strict=True):
         np.testing.assert_allclose(g, w, 1e-4, 1e-2)

@@ -20,16 +20,22 @@ LANGUAGES = [pytest.param(*c, id=c[1], marks=pytest.mark.skipif(not shutil.which
              for c in (("gcc", "c99", "c"), ("gcc", "c11", "c"), ("g++", "c++11", "cc"), ("g++", "c++20", "cc"), ("clang", "c99", "c"))]
 # tensors of forward and of backward, as a C programmer is told them
 TENSORS = {
+    "ada": ("x beta? y", "grad x beta? grad_x grad_beta?"),
     "avg": ("x y", "grad x grad_x"),
+    "blur": ("x y", "grad x grad_x"),
+    "dpp": ("x lam alpha weight? y", "grad x lam alpha weight? grad_x grad_lam? grad_alpha? grad_weight?"),
     "fractional_avg": ("x y", "grad x grad_x"),
     "fractional_max": ("x samples? y indices?", "grad x samples? indices? grad_x"),
+    "gated": ("x omega y", "grad x omega grad_x grad_omega?"),
     "gem": ("x p? y", "grad x p? grad_x grad_p?"),
     "lip": ("x logit y", "grad x logit grad_x grad_logit"),
     "lp": ("x y", "grad x grad_x"),
     "max": ("x y indices?", "grad x indices? grad_x"),
+    "max_blur": ("x y", "grad x grad_x"),
     "max_unpool": ("x indices y", "grad indices grad_x"),
     "min": ("x y indices?", "grad x indices? grad_x"),
     "median": ("x y", "grad x grad_x"),
+    "mixed": ("x a? y", "grad x a? grad_x grad_a?"),
     "auto": ("x alpha? y", "grad x alpha? grad_x grad_alpha?"),
     "idw": ("x y", "grad x grad_x"),
     "lse": ("x r? y", "grad x r? grad_x grad_r?"),
@@ -46,7 +52,7 @@ TENSORS = {
     "swap": ("x y", "grad x grad_x"),
 }
 # poolings that the C library does not have
-PYTHON_ONLY = {"max_blur", "mixed", "gated", "ada", "blur", "dpp"}
+PYTHON_ONLY: set[str] = set()
 # what DLPack's own header has beside what ours needs, and how it writes it
 DLPACK = """
 #ifndef DLPACK_DLPACK_H_
@@ -189,6 +195,8 @@ def test_a_new_pooling_gets_its_functions(monkeypatch):
     ("fold", [Parameter("delta", 1.0, "positive", "")], "the positive delta needs a field of its name in numbapool_params"),
     ("fold", [Parameter("delta", 1.0, "array", "")], "the array delta needs a field"),
     ("fold", [Parameter("p", 1.0, "array", ""), Parameter("eps", 1.0, "array", "")], "passes one parameter of the kind 'array', not both p and eps"),
+    ("composed", [Parameter(n, 1.0, "array", "") for n in ("p", "a", "beta")], "passes one parameter of the kind 'array', not both a and beta"),
+    ("composed", [Parameter(n, 1.0, n, "") for n in ("weights", "kernel")], "of the kind 'weights', not both weights and kernel"),
     ("braid", [], "has no family 'braid', only fold"),
 ])
 def test_what_has_no_place_is_refused(monkeypatch, family, parameters, message):

@@ -14,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capi import header, layout
-from numbapool import choices, plan, sweeps, windows
+from numbapool import choices, plan, sweeps, weigh, windows
 from numbapool.call import fake_axis
+from numbapool.fields import PAD_MODES
 from numbapool.loops import layout as at
 from numbapool.memory import CELLS, LANES
+from numbapool.pools.blur import MODES
 from numbapool.windows import MISSING
 
 CAPI = Path(layout.__file__).parent
-SOURCES = [CAPI / "src" / f"{name}.c" for name in ("windows", "plan", "sweeps", "choices", "memory")] + [CAPI / "tests" / "plans.c"]
+SOURCES = [CAPI / "src" / f"{name}.c" for name in ("windows", "plan", "sweeps", "choices", "weigh", "memory")] + [CAPI / "tests" / "plans.c"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion"]
 SHAPES = [None, "quad", "nine", "three", "short", "own"]  # internal.h's enum
 RULES = ["padded", "inside", "one"]
@@ -47,6 +49,10 @@ class CPlan(Structure):
 
 class CExtra(Structure):
     _fields_ = [("field", c_int), ("number", c_int64), ("table", Words), ("size", c_int64)]
+
+
+class CWeighing(Structure):
+    _fields_ = [("integers", Words), ("size", c_int64), ("work", c_int64)]
 
 
 def words(table):
@@ -117,6 +123,7 @@ def c(tmp_path_factory):
     library.padding.argtypes = [*[c_int64] * 4, c_int, Words]
     library.plan_of_general.argtypes = [POINTER(CPlan), POINTER(CGeometry), c_int64, *[c_int] * 4, POINTER(CExtra), c_int]
     library.plan_of_choices.argtypes = [POINTER(CPlan), POINTER(c_int), POINTER(CGeometry), c_int64, *[c_int] * 4]
+    library.plan_of_weighing.argtypes = [POINTER(CWeighing), POINTER(CAxis), Words, POINTER(c_int), *[c_int] * 2, c_int64, *[Words] * 3, c_int64]
     return library
 
 
@@ -523,3 +530,55 @@ def test_memory_of_a_small_plan(c):
     c.bytes_used.restype = c_size_t
     check_choices(c, LISTED["2x2"])
     assert c.bytes_used() < 1 << 13 < CELLS * 8
+
+
+# ---------------------------------------------------------------- weighing sums
+
+def check_weighing(c, axes, pad_mode, transposed, batch, x, y, w, sums):
+    """axes : in the kernel's order, each an axis and its size, or the size and whether its elements have weights of their own."""
+    ones = [0 if isinstance(a, windows.Axis) else 1 + own for a, own in axes]
+    sizes = np.array([n if isinstance(a, windows.Axis) else a for a, n in axes])
+    border = None if pad_mode == "constant" else MODES[pad_mode]
+    taps = tuple(weigh.of_windows(a, n, border) if isinstance(a, windows.Axis) else weigh.single(a, n) for a, n in axes)
+    expected, work = weigh.plan(taps, transposed, batch, x, y, w, sums)
+    found = CWeighing()
+    given = [c_axis(a if isinstance(a, windows.Axis) else MISSING) for a, _ in axes]
+    distances = [np.array(d) for d in (x, y, w)]
+    assert c.plan_of_weighing(byref(found), (CAxis * 4)(*given), words(sizes), (c_int * 4)(*ones), PAD_MODES.index(pad_mode), transposed, batch,
+                              *map(words, distances), sums) == 0
+    assert found.work == work
+    np.testing.assert_array_equal(table_of(found.integers, found.size), expected)
+
+
+@st.composite
+def weighings(draw):
+    """Filters over borders, sliding windows with dilation, and channels, as any of the four axes."""
+    axes = []
+    for channel in draw(st.permutations([True, False, False, False])):
+        size = draw(st.integers(1, 24))
+        if channel:
+            axes.append((size, draw(st.booleans())))
+            continue
+        kernel, stride, dilation = draw(st.integers(1, 9)), draw(st.integers(1, 7)), draw(st.integers(1, 3))
+        before, after = (kernel - 1) // 2 * dilation, kernel // 2 * dilation
+        axes.append((windows.sliding(size, kernel, stride, before, after, dilation, draw(st.booleans()), "inside"), size))
+    distances = [tuple(draw(st.lists(st.integers(-50, 50), min_size=n, max_size=n))) for n in (5, 5, 4)]
+    return axes, draw(st.sampled_from(PAD_MODES)), draw(st.booleans()), draw(st.integers(0, 3)), *distances, draw(st.integers(0, 9))
+
+
+@often
+@given(weighings())
+def test_weighing_sums(c, call):
+    check_weighing(c, *call)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("pad_mode", PAD_MODES)
+def test_weighing_sums_of_long_rows(c, pad_mode, transposed):
+    """Runs in the middle, borders at the ends; of one element; of none."""
+    for size in (1, 2, 1000):
+        for kernel, stride in ((4, 2), (3, 1), (7, 3)):
+            row = windows.sliding(size, kernel, stride, (kernel - 1) // 2, kernel // 2, 1, False, "inside")
+            for first in ((5, True), (5, False), (0, True)):
+                check_weighing(c, [first, (MISSING, 1), (MISSING, 1), (row, size)], pad_mode, transposed, 2, (9, 8, 7, 6, 1), (5, 4, 3, 2, 1),
+                               (4, 3, 2, 1), 0)

@@ -175,7 +175,7 @@ target_link_libraries(photo numbapool::numbapool)
 
 def sanitised(name: str, kind: str, library: Path, folder: Path) -> Path:
     """A program with the C sources of the library compiled by a sanitizer, and the kernels as they are."""
-    sources = [*(ROOT / "capi" / "src").glob("*.c"), library / "src" / "functions.c", library / "src" / "kernels.c"]
+    sources = [*(ROOT / "capi" / "src").glob("*.c"), *(library / "src").glob("*.c")]
     program = folder / f"{name}-{kind.replace(',', '-')}"
     run("gcc", "-std=gnu11", "-O1", "-g", f"-fsanitize={kind}", "-fno-sanitize-recover=all", '-DNUMBAPOOL_VERSION_TEXT="test"',
         f"-I{ROOT / 'capi' / 'src'}", f"-I{library / 'src'}", f"-I{library / 'include'}", PROGRAMS[name], *sources,

@@ -282,8 +282,8 @@ static void apart(call *k, const DLTensor *out, const char *name, const DLTensor
 void disjoint(call *k, const DLTensor *out, const char *name)
 {
     const request *r = k->r;
-    const DLTensor *inputs[] = {r->grad, r->x, r->logit, r->array, r->samples, r->weight, r->indices_in};
-    const DLTensor *outputs[] = {r->y, r->indices, r->grad_x, r->grad_logit, r->grad_array, r->grad_weight};
+    const DLTensor *inputs[] = {r->grad, r->x, r->logit, r->array, r->second, r->samples, r->weight, r->indices_in};
+    const DLTensor *outputs[] = {r->y, r->indices, r->grad_x, r->grad_logit, r->grad_array, r->grad_second, r->grad_weight};
     if (repeats(out))
         fail(k->c, NUMBAPOOL_BUFFER_ERROR, "%s must not overlap itself", name);
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
@@ -503,6 +503,9 @@ static void make_windows(call *k)
     case FRACTIONAL:
     case FIXED_OR_FRACTIONAL: fractional_windows(k); break;
     case SAMPLED: sampled_windows(k); break;
+    case BLURRED:
+    case MAX_BLURRED: blurred_windows(k); break;
+    case HALVED: halved_windows(k); break;
     default: regular_windows(k);
     }
     k->out_dims[0] = k->x.dims[0];
@@ -554,32 +557,30 @@ void prepare(call *k, context *c, const request *r, bool dry)
     order_of(&k->x, &k->lanes, &k->memory_last);
 }
 
+const char *weight_name(const call *k) { return k->pooling->weight ? k->pooling->weight : "weight"; }
+
 /* All tensors are looked at before anything is computed, whether a family reads them or not. */
 static void check_outputs(call *k)
 {
     const request *r = k->r;
-    const DLTensor *outputs[] = {r->y, r->indices, r->grad_x, r->grad_logit, r->grad_array, r->grad_weight};
-    static const char *const names[] = {"y", "indices", "grad_x", "grad_logit", NULL, "grad_weight"};
-    for (int i = 0; i < 6; i++)
+    const DLTensor *outputs[] = {r->y, r->indices, r->grad_x, r->grad_logit, r->grad_array, r->grad_second, r->grad_weight};
+    const char *const names[] = {"y", "indices", "grad_x", "grad_logit", k->pooling->array.name, k->pooling->second.name, weight_name(k)};
+    for (int i = 0; i < 7; i++)
         if (outputs[i]) {
-            const char *name = names[i];
             char own[64];
-            if (!name) {
-                snprintf(own, sizeof own, "grad_%s", k->pooling->array.name);
-                name = own;
-            }
-            check_tensor(k->c, outputs[i], name, 0, 5, false);
+            snprintf(own, sizeof own, "%s%s", i < 4 ? "" : "grad_", names[i]);
+            check_tensor(k->c, outputs[i], own, 0, 5, false);
         }
 }
 
 static void check_inputs(call *k)
 {
     const request *r = k->r;
-    const DLTensor *inputs[] = {r->grad, r->logit, r->array, r->samples, r->weight, r->indices_in};
-    static const char *const names[] = {"grad", "logit", NULL, "samples", "weight", "indices"};
-    for (int i = 0; i < 6; i++)
+    const DLTensor *inputs[] = {r->grad, r->logit, r->array, r->second, r->samples, r->weight, r->indices_in};
+    const char *const names[] = {"grad", "logit", k->pooling->array.name, k->pooling->second.name, "samples", weight_name(k), "indices"};
+    for (int i = 0; i < 7; i++)
         if (inputs[i])
-            check_tensor(k->c, inputs[i], names[i] ? names[i] : k->pooling->array.name, 0, 5, false);
+            check_tensor(k->c, inputs[i], names[i], 0, 5, false);
 }
 
 static void shape_only(call *k)
@@ -597,6 +598,8 @@ static void run_family(call *k)
     bool cuda = k->c->device >= 0;
     if (k->pooling->windows == SAMPLED && !k->p.training)
         run_s3_inference(k);
+    else if (k->pooling->family == FAMILY_COMPOSED)
+        run_composed(k);
     else if (k->pooling->family == FAMILY_ORDER || (by_rank(k) && !k->p.training))
         (cuda ? cuda_order : run_order)(k);
     else if (k->pooling->family == FAMILY_FOLD || (k->pooling->family == FAMILY_DRAW && !k->p.training))

@@ -116,6 +116,51 @@ void regular_windows(call *k)
     override_divisor(k);
 }
 
+/* ---------------------------------------------------------------- windows of composed poolings */
+
+static int64_t filter_size(call *k, int i)
+{
+    int64_t size = k->p.filter_size[i] ? k->p.filter_size[i] : k->pooling->filter_size;
+    between(k, size, 1, "filter_size");
+    return size;
+}
+
+/* The places of a binomial filter: over x, or (max_blur) over the maxima of its windows of kernel_size. */
+void blurred_windows(call *k)
+{
+    int64_t kernel[3] = {1, 1, 1};
+    if (k->pooling->windows == MAX_BLURRED)
+        kernel_sizes(k, kernel);
+    for (int i = 0; i < 3; i++) {
+        int own = i - (3 - k->ndim);
+        if (own < 0) {
+            missing(k->c, &k->axes[i]);
+            continue;
+        }
+        int64_t size = k->x.dims[2 + i], left = size - kernel[own] + 1;
+        if (kernel[own] > 1 && left < 1)
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "kernel_size must be at most x's spatial size, %" PRId64 ", got %" PRId64, size, kernel[own]);
+        if (left < 1)
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "x must not be empty along a spatial axis");
+        int64_t filter = filter_size(k, own);
+        sliding(k->c, &k->axes[i], left, filter, stride_of_axis(k, own, filter), (filter - 1) / 2, filter / 2, 1, false, INSIDE);
+    }
+}
+
+/* Windows of 2 elements an axis, side by side. */
+void halved_windows(call *k)
+{
+    for (int i = 0; i < 3; i++) {
+        int64_t size = k->x.dims[2 + i];
+        if (i < 3 - k->ndim)
+            missing(k->c, &k->axes[i]);
+        else if (size < 2)
+            fail(k->c, NUMBAPOOL_VALUE_ERROR, "x must have 2 elements along every spatial axis, got %" PRId64, size);
+        else
+            sliding(k->c, &k->axes[i], size, 2, 2, 0, 0, 1, false, INSIDE);
+    }
+}
+
 /* ---------------------------------------------------------------- the generator */
 
 /* Philox4x32-10, as random.py's: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.3. */

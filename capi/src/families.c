@@ -116,6 +116,8 @@ int main_formula(const call *k)
     const pooling_info *p = k->pooling;
     if (p->family == FAMILY_UNPOOL)
         return FORMULA_INDEX;
+    if (p->family == FAMILY_COMPOSED)
+        return FORMULA_WEIGH;
     if (p->family != FAMILY_FOLD && (p->family != FAMILY_DRAW || k->p.training || by_rank(k)))
         return k->chooses;
     bool divided = k->p.divisor_override && p->ignoring_divided;

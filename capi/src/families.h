@@ -14,8 +14,8 @@ typedef struct {
     kernel_function on[PROCESSORS]; /* NULL where this build has none */
 } kernel_row;
 
-typedef enum { FAMILY_FOLD, FAMILY_SELECT, FAMILY_VOTE, FAMILY_DRAW, FAMILY_ORDER, FAMILY_UNPOOL } family;
-typedef enum { REGULAR, FRACTIONAL, FIXED_OR_FRACTIONAL, SAMPLED, UNPOOLED } windows_kind;
+typedef enum { FAMILY_FOLD, FAMILY_SELECT, FAMILY_VOTE, FAMILY_DRAW, FAMILY_ORDER, FAMILY_UNPOOL, FAMILY_COMPOSED } family;
+typedef enum { REGULAR, FRACTIONAL, FIXED_OR_FRACTIONAL, SAMPLED, UNPOOLED, BLURRED, MAX_BLURRED, HALVED } windows_kind;
 
 /* Numbers of accumulators and of terms, forward and backward. */
 typedef struct {
@@ -32,10 +32,13 @@ typedef struct {
     bool positive;
 } number_info;
 
+typedef enum { ONE_NUMBER, BY_CHANNEL, BY_POSITION, BY_CHANNEL_AND_POSITION, ARRAY_SHAPES } array_shape;
+
 typedef struct {
     const char *name;
-    size_t offset; /* of the number that stands for it */
+    size_t offset; /* of the number that stands for it; 0: none does */
     double above;
+    int shapes; /* which it may have, by bits of array_shape */
 } array_info;
 
 /* A formula that takes the place of the general one where a field has a value: a number, for speed, or an option, which computes something else. */
@@ -52,7 +55,7 @@ typedef struct {
     family family;
     windows_kind windows;
     int forms; /* bits: sliding, adaptive, global */
-    int64_t kernel_size, stride, padding;
+    int64_t kernel_size, stride, padding, filter_size;
     bool integers;
     int formula, chooses;           /* of its fold, or of its mean by rank; of its choice, vote, draw or order */
     int ignoring, ignoring_divided; /* what takes its place where NaN is left out, and the divisor is given; 0: nothing */
@@ -60,7 +63,8 @@ typedef struct {
     bool learns, fixed;
     number_info numbers[4];
     double constants[4]; /* in place of numbers, where they are fixed */
-    array_info array;
+    array_info array, second;
+    const char *weight; /* what the tensor of weights is called, else "weight" */
     variant_info variants[8];
 } pooling_info;
 
@@ -147,6 +151,7 @@ void parameter_tensor(call *k, const DLTensor *t, const char *name); /* checks m
 void real_tensor(call *k, const DLTensor *t, const char *name); /* the same, of the dtype that x is computed in: kernels read or write it */
 double parameter_value(const DLTensor *t, const int64_t *index); /* an element of it */
 void parameter_store(const DLTensor *t, const int64_t *index, double value);
+const char *weight_name(const call *k); /* of the tensor of weights, for messages */
 
 /* slices.c */
 bool needs_slices(call *k);
@@ -165,6 +170,28 @@ shape choices_plan(call *k, const geometry *g, bool gradient, bool indexed, plan
 kernel_function needed_kernel(call *k, int formula, bool backward, int loop); /* fails where this build has none */
 /* Run a kernel over all tasks of its plan, or over those that `mask` marks; tells whether it has left some, which `left` then marks. */
 bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left);
+
+/* The parts of [0, tasks) on as many threads as `work` elements are worth. */
+void share_out(call *k, void (*part)(void *argument, int64_t slot, int64_t lo, int64_t hi), void *argument, int64_t tasks, int64_t work);
+void launch_weighing(call *k, kernel_function f, const weighing *made, const void *data, int64_t tasks);
+
+/* elementwise.c: poolings' results combined, one row of elements at a time */
+enum { ROW_OPERANDS = 10 };
+
+/* n elements of every operand, which begin at `at` and are `step` elements apart; NULL: there is none. */
+typedef void (*row_function)(const void *how, int64_t n, void *const *at, const int64_t *step);
+
+typedef enum { BLEND, SPLIT, TIMES_DISTANCE, ADD, CLEAR, SIGMOID, THROUGH_SIGMOID, DPP_FORWARD, DPP_BACKWARD, ROW_FUNCTIONS } row_kind;
+
+/* How detail-preserving pooling sees a window: the places of its elements in x and in its gradient. */
+typedef struct {
+    int elements;
+    bool symmetric;
+    int64_t from[8], to[8];
+} dpp_window;
+
+/* Over all elements of the first view; strides of 0 broadcast. */
+void each_row(call *k, row_kind kind, const void *how, const view *const *operands, int n_operands);
 
 /* families.c */
 int main_formula(const call *k); /* but for variants of the fold */
@@ -187,6 +214,7 @@ void run_draw(call *k);
 void run_order(call *k);
 void run_unpool(call *k);
 void run_s3_inference(call *k);
+void run_composed(call *k); /* composed.c; x is float32 or float64 */
 void scatter(call *k, const view *values, const view *index, const view *result, bool add);
 
 /* cuda_fold.c and others: what the functions above are on a CUDA device. */
@@ -201,6 +229,8 @@ typedef struct {
 void sort_ranked(ranked *items, int64_t n); /* by value, then by place */
 void uniforms(uint64_t seed, int64_t planes, int64_t size, uint64_t stream, double *numbers);
 void regular_windows(call *k);
+void blurred_windows(call *k);
+void halved_windows(call *k);
 void fractional_windows(call *k);
 void sampled_windows(call *k);
 void unpooled_size(call *k, int64_t size[3]);

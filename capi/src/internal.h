@@ -128,6 +128,27 @@ plan plan_three(context *c, const geometry *g, int lifts, int terms, int itemsiz
 bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsize, int gradient, bool past_cache, plan *made); /* false: none */
 shape plan_choices(context *c, const geometry *g, int64_t width, int gradient, int scratch_planes, int itemsize, bool past_cache, plan *made);
 
+/* ---------------------------------------------------------------- weighing sums (weigh.c) */
+
+/* What the results along an axis are made of, weigh.py's Taps seen from one side: result o has the pairs (element, weight) from starts[o] to
+ * starts[o + 1]; those `step` apart may be a run. */
+typedef struct {
+    int64_t results, step;
+    const int64_t *starts, *pairs;
+} taps;
+
+/* The taps of windows of a grid over `size` elements, with a border by numbapool_pad_mode; transposed: seen from the elements. */
+taps taps_of_windows(context *c, const axis *a, int64_t size, int pad_mode, bool transposed);
+taps taps_of_one(context *c, int64_t size, bool own); /* an axis along which nothing is summed; own: each element has weights of its own */
+
+typedef struct {
+    int64_t *integers;
+    int64_t size, work;
+} weighing;
+
+/* weigh.plan: distances of x and y along the batch and four axes, of weights along four; sums: of a gradient of weights, a row of tasks. */
+weighing plan_weighing(context *c, const taps axes[4], int64_t batch, const int64_t x[5], const int64_t y[5], const int64_t w[4], int64_t sums);
+
 /* ---------------------------------------------------------------- threads (threads.c) */
 
 /* How many threads a call may use: params->num_threads, or the library's number. */

@@ -35,7 +35,7 @@ struct field_entry {
 #include "jax_tables.h" /* written by the build: functions and fields */
 
 constexpr int64_t RESULTS = 100;
-constexpr size_t MOST = 8;
+constexpr size_t MOST = 9;
 
 /* XLA's threads take subnormal numbers for zeros; kernels count on them. */
 class subnormals {
@@ -198,7 +198,8 @@ int invoke_by_count(void *f, size_t n, DLTensor *const *t, const numbapool_param
     case 5: return invoke(f, t, p, std::make_index_sequence<5>());
     case 6: return invoke(f, t, p, std::make_index_sequence<6>());
     case 7: return invoke(f, t, p, std::make_index_sequence<7>());
-    default: return invoke(f, t, p, std::make_index_sequence<8>());
+    case 8: return invoke(f, t, p, std::make_index_sequence<8>());
+    default: return invoke(f, t, p, std::make_index_sequence<9>());
     }
 }
 

@@ -212,16 +212,17 @@ shape choices_plan(call *k, const geometry *g, bool gradient, bool indexed, plan
 
 /* ---------------------------------------------------------------- running */
 
+/* Tasks that are shared out. */
 typedef struct {
-    kernel_function kernel;
-    int64_t plan, data, tasks, slots;
-} job;
+    void (*part)(void *argument, int64_t slot, int64_t lo, int64_t hi);
+    void *argument;
+    int64_t tasks, slots;
+} shares;
 
-static void run_part(void *argument, int64_t slot)
+static void run_share(void *argument, int64_t slot)
 {
-    const job *j = argument;
-    void *result = NULL, *exception = NULL;
-    j->kernel(&result, &exception, j->plan, j->data, slot, slot * j->tasks / j->slots, (slot + 1) * j->tasks / j->slots);
+    const shares *s = argument;
+    s->part(s->argument, slot, slot * s->tasks / s->slots, (slot + 1) * s->tasks / s->slots);
 }
 
 int64_t slots_for(const call *k, int64_t tasks, int64_t taps)
@@ -232,12 +233,44 @@ int64_t slots_for(const call *k, int64_t tasks, int64_t taps)
     return tasks < threads ? tasks : threads;
 }
 
+static void share_among(const call *k, shares *s)
+{
+    if (s->slots == 1)
+        run_share(s, 0);
+    else
+        run_parallel(&k->p, s->slots, run_share, s);
+}
+
+void share_out(call *k, void (*part)(void *argument, int64_t slot, int64_t lo, int64_t hi), void *argument, int64_t tasks, int64_t work)
+{
+    if (tasks && !k->dry)
+        share_among(k, &(shares){part, argument, tasks, slots_for(k, tasks, work)});
+}
+
+typedef struct {
+    kernel_function kernel;
+    int64_t plan, data;
+} job;
+
+static void run_part(void *argument, int64_t slot, int64_t lo, int64_t hi)
+{
+    const job *j = argument;
+    void *result = NULL, *exception = NULL;
+    j->kernel(&result, &exception, j->plan, j->data, slot, lo, hi);
+}
+
+void launch_weighing(call *k, kernel_function f, const weighing *made, const void *data, int64_t tasks)
+{
+    share_out(k, run_part, &(job){f, (int64_t)(intptr_t)made->integers, (int64_t)(intptr_t)data}, tasks, made->work);
+}
+
 bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left)
 {
     int64_t *words = a->words, tasks = backward ? made->planes : made->rows, most = made->rows > made->planes ? made->rows : made->planes;
     if (!tasks)
         return false;
-    job j = {f, (int64_t)(intptr_t)made->integers, (int64_t)(intptr_t)words, tasks, slots_for(k, tasks, made->taps)};
+    job j = {f, (int64_t)(intptr_t)made->integers, (int64_t)(intptr_t)words};
+    shares s = {run_part, &j, tasks, slots_for(k, tasks, made->taps)};
     words[AT_FAULT] = (int64_t)(intptr_t)(words + AT_DATA);
     words[AT_DATA] = words[AT_DATA + 1] = 0;
     if (left) {
@@ -248,13 +281,10 @@ bool launch(call *k, kernel_function f, const plan *made, bool backward, address
     if (mask)
         words[AT_MASK] = (int64_t)(intptr_t)mask;
     if (made->work)
-        words[AT_WORK] = (int64_t)(intptr_t)take(k->c, (size_t)(made->work * j.slots));
+        words[AT_WORK] = (int64_t)(intptr_t)take(k->c, (size_t)(made->work * s.slots));
     if (k->dry)
         return left; /* the worst case: it may leave some */
-    if (j.slots == 1)
-        run_part(&j, 0);
-    else
-        run_parallel(&k->p, j.slots, run_part, &j);
+    share_among(k, &s);
     if (indexed && words[AT_DATA])
         fail(k->c, NUMBAPOOL_VALUE_ERROR, "indices must lie between 0 and %" PRId64 ", the positions of a plane", product(k->x.dims + 2, 3) - 1);
     return left && words[AT_DATA + 1];

@@ -276,11 +276,13 @@ static void settle(slices *s, int64_t first, int64_t n)
 }
 
 /* The stand-in of a parameter's gradient, float64 and dense; NULL of NULL. */
-static DLTensor *total_of(slices *s, const DLTensor *t, const char *name)
+static DLTensor *total_of(slices *s, const DLTensor *t, const char *parameter)
 {
     call *k = s->k;
+    char name[64];
     if (!t)
         return NULL;
+    snprintf(name, sizeof name, "grad_%s", parameter);
     parameter_tensor(k, t, name);
     disjoint(k, t, name);
     total *g = &s->totals[s->n_totals++];
@@ -333,10 +335,9 @@ void run_slices(call *k)
     sub.indices = part_of(&s, r->indices, "indices", k->out_dims, INT64, false);
     sub.grad_x = part_of(&s, r->grad_x, "grad_x", k->x.dims, k->grad_dtype, false);
     sub.grad_logit = part_of(&s, r->grad_logit, "grad_logit", k->x.dims, k->grad_dtype, false);
-    char name[64];
-    snprintf(name, sizeof name, "grad_%s", k->pooling->array.name ? k->pooling->array.name : "parameter");
-    sub.grad_array = total_of(&s, r->grad_array, name);
-    sub.grad_weight = total_of(&s, r->grad_weight, "grad_weight");
+    sub.grad_array = total_of(&s, r->grad_array, k->pooling->array.name);
+    sub.grad_second = total_of(&s, r->grad_second, k->pooling->second.name);
+    sub.grad_weight = total_of(&s, r->grad_weight, weight_name(k));
     for (int64_t first = 0; first == 0 || first < k->x.dims[0]; first += s.entries) {
         int64_t n = k->x.dims[0] - first < s.entries ? k->x.dims[0] - first : s.entries;
         mark m = marked(k->c);

@@ -13,7 +13,8 @@ static void *roomy(int slot, size_t bytes)
 
 static const char *slot_name(int slot, const pooling *p)
 {
-    static const char *const names[SLOTS] = {"x", NULL, "y", "indices", "grad", "grad_x", NULL};
+    static const char *const names[SLOTS] = {"x",  NULL,    "y",      "indices",    "grad",       "grad_x",
+                                              NULL, "alpha", "weight", "grad_alpha", "grad_weight"};
     static char text[40];
     if (names[slot])
         return names[slot];
@@ -31,7 +32,9 @@ static bool takes_part(int slot, const operands *o, bool backward)
     case X: return !backward || o->pooling->windows != UNPOOL;
     case GRAD:
     case GRAD_X:
-    case GRAD_SECOND: return backward;
+    case GRAD_SECOND:
+    case GRAD_ALPHA:
+    case GRAD_FILTER: return backward;
     default: return true;
     }
 }
@@ -117,7 +120,9 @@ static bool spoil(operands *o, int slot, wrong how, bool backward)
 
 static bool may_be_null(int slot, const pooling *p)
 {
-    return (slot == SECOND && p->second != AS_X && p->second != RANKS) || (slot == INDICES && p->windows != UNPOOL) ||
+    if (slot >= FILTER)
+        return true;
+    return (slot == SECOND && p->second != AS_X && p->second != RANKS && p->second < KERNEL) || (slot == INDICES && p->windows != UNPOOL) ||
            (slot == GRAD_SECOND && p->second != AS_X);
 }
 
@@ -260,6 +265,11 @@ static void bad_params(void)
     BAD("soft", "temperature", p->temperature = NAN);
     BAD("soft", "gradient", p->gradient = 2);
     BAD("stochastic", "training", p->training = 2);
+    BAD("mixed, number", "a", p->a = NAN);
+    BAD("mixed, number", "a", p->a = INFINITY);
+    BAD("mixed, number", "a", p->a = 1e300);
+    BAD("blur", "pad_mode", p->pad_mode = 3);
+    BAD("dpp", "symmetric", p->symmetric = 2);
 }
 
 static void bad_windows(void)
@@ -282,6 +292,42 @@ static void bad_windows(void)
     BAD("max_unpool", "output_size", p->output_size[0] = 1000);
     BAD("max_unpool", "output_size", p->output_size[0] = -1);
     BAD("max_unpool", "stride", p->stride[1] = INT64_MIN);
+}
+
+static void bad_filters(void)
+{
+    BAD("blur", "filter_size", p->filter_size[0] = -1);
+    BAD("blur", "filter_size", p->filter_size[1] = INT64_MAX);
+    BAD("blur", "stride", p->stride[0] = -2);
+    BAD("max_blur", "kernel_size", p->kernel_size[0] = 8);
+    BAD("max_blur", "kernel_size", p->kernel_size[1] = -1);
+    BAD("max_blur", "filter_size", p->filter_size[0] = INT64_MIN);
+    BAD("gated", "padding", p->padding[1] = 3);
+}
+
+/* Parameters' tensors with numbers that are none. */
+static void bad_values(const char *of, int slot, const char *name)
+{
+    const double bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        operands o;
+        CHECK(prepare(&o, find(of), &windows[1], &in, plainly), "%s: shape", of);
+        put(at(o.t[slot], 1), o.t[slot]->dtype, bad[i]);
+        refuse(o.pooling, &o, name, name);
+        discard(&o);
+    }
+}
+
+/* A gradient of what is not there. */
+static void needless_gradient(void)
+{
+    operands o;
+    CHECK(prepare(&o, find("dpp, filter"), &windows[1], &in, plainly), "dpp: shape");
+    free(o.t[FILTER]->data);
+    o.t[FILTER] = NULL;
+    CHECK(o.pooling->backward(o.t, &o.params) == NUMBAPOOL_VALUE_ERROR && names("grad_weight"), "dpp: grad_weight without weight");
+    CHECK(untouched(&o, true), "dpp: an output was written in spite of grad_weight without weight");
+    discard(&o);
 }
 
 static void bad_draws(void)
@@ -363,6 +409,14 @@ int main(void)
     }
     bad_params();
     bad_windows();
+    bad_filters();
+    bad_values("mixed, channels", SECOND, "a");
+    bad_values("ada, positions", SECOND, "beta");
+    bad_values("gated", SECOND, "omega");
+    bad_values("dpp", SECOND, "lam");
+    bad_values("dpp", ALPHA, "alpha");
+    bad_values("dpp, filter", FILTER, "weight");
+    needless_gradient();
     bad_draws();
     edges();
     return report("bad_tensors");

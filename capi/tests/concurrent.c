@@ -13,7 +13,7 @@ static _Atomic int wrong[POOLINGS], texts_wrong;
 /* The same inputs, which the threads share, and outputs of its own. */
 static void own_outputs(operands *o, const operands *of)
 {
-    static const int outputs[] = {Y, INDICES, GRAD_X, GRAD_SECOND};
+    static const int outputs[] = {Y, INDICES, GRAD_X, GRAD_SECOND, GRAD_ALPHA, GRAD_FILTER};
     *o = *of;
     for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
         int slot = outputs[i];

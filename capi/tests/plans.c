@@ -105,3 +105,14 @@ EXPORT int plan_of_choices(plan *made, int *how, const geometry *g, int64_t widt
 {
     CALLED(*how = plan_choices(&call, g, width, gradient, scratch_planes, itemsize, past_cache, made));
 }
+
+/* Axes of windows over `sizes` elements, or (ones: 1, with weights of their own 2) of elements by themselves. */
+EXPORT int plan_of_weighing(weighing *made, const axis *axes, const int64_t *sizes, const int *ones, int pad_mode, int transposed, int64_t batch,
+                            const int64_t *x, const int64_t *y, const int64_t *w, int64_t sums)
+{
+    taps four[4];
+    CALLED(for (int i = 0; i < 4; i++)
+               four[i] = ones[i] ? taps_of_one(&call, sizes[i], ones[i] == 2)
+                                 : taps_of_windows(&call, &axes[i], sizes[i], pad_mode, transposed);
+           *made = plan_weighing(&call, four, batch, x, y, w, sums));
+}

@@ -4,8 +4,8 @@
 
 #include "check.h"
 
-/* The tensors of a call.  SECOND is p, r, alpha, logit, weight or samples. */
-enum { X, SECOND, Y, INDICES, GRAD, GRAD_X, GRAD_SECOND, SLOTS };
+/* The tensors of a call.  SECOND is p, r, alpha, logit, weight, samples, a, beta, omega or lam; dpp alone has ALPHA and FILTER. */
+enum { X, SECOND, Y, INDICES, GRAD, GRAD_X, GRAD_SECOND, ALPHA, FILTER, GRAD_ALPHA, GRAD_FILTER, SLOTS };
 
 typedef int function(DLTensor *const t[], const numbapool_params *p);
 
@@ -35,13 +35,21 @@ POOLING(min, min_pool, T(t[X], t[Y], t[INDICES]), T(t[GRAD], t[X], t[INDICES], t
 POOLING(gem, gem_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
 POOLING(lip, lip_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
 POOLING(sort, sort_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(mixed, mixed_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(ada, ada_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(gated, gated_pool, T(t[X], t[SECOND], t[Y]), T(t[GRAD], t[X], t[SECOND], t[GRAD_X], t[GRAD_SECOND]))
+POOLING(blur, blur_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(max_blur, max_blur_pool, T(t[X], t[Y]), T(t[GRAD], t[X], t[GRAD_X]))
+POOLING(dpp, dpp_pool, T(t[X], t[SECOND], t[ALPHA], t[FILTER], t[Y]),
+        T(t[GRAD], t[X], t[SECOND], t[ALPHA], t[FILTER], t[GRAD_X], t[GRAD_SECOND], t[GRAD_ALPHA], t[GRAD_FILTER]))
 POOLING(stochastic, stochastic_pool, T(t[X], t[SECOND], t[Y], t[INDICES]), T(t[GRAD], t[X], t[SECOND], t[INDICES], t[GRAD_X]))
 POOLING(fractional_max, fractional_max_pool, T(t[X], t[SECOND], t[Y], t[INDICES]), T(t[GRAD], t[X], t[SECOND], t[INDICES], t[GRAD_X]))
 POOLING(max_unpool, max_unpool, T(t[X], t[INDICES], t[Y]), T(t[GRAD], t[INDICES], t[GRAD_X]))
 
 /* Where a pooling's windows are said: SLIDE in every form, SLIDE_ONLY by kernel_size alone, OWN by the pooling's own parameters. */
 typedef enum { SLIDE, SLIDE_ONLY, OWN, UNPOOL } windows_kind;
-typedef enum { NOTHING, NUMBER, CHANNELS, AS_X, RANKS, AS_Y, DRAWS } second_kind; /* the shape of SECOND; NUMBER: () */
+/* The shape of SECOND.  NUMBER: (); POSITIONS: y's, without batch and channels; KERNEL: kernel_size; LAMBDAS, LAMBDAS_FILTER: (C,), of dpp. */
+typedef enum { NOTHING, NUMBER, CHANNELS, AS_X, RANKS, AS_Y, DRAWS, POSITIONS, KERNEL, LAMBDAS, LAMBDAS_FILTER } second_kind;
 
 typedef struct {
     const char *name, *second_name;
@@ -68,6 +76,16 @@ static const pooling poolings[] = {
     {"swap", NULL, numbapool_swap_shape, swap_forward, swap_backward, SLIDE, NOTHING, false, false, false, 0},
     {"lip", "logit", numbapool_lip_shape, lip_forward, lip_backward, SLIDE, AS_X, true, false, false, 0},
     {"sort", "weight", numbapool_sort_shape, sort_forward, sort_backward, SLIDE_ONLY, RANKS, true, false, false, 0},
+    {"mixed, number", "a", numbapool_mixed_shape, mixed_forward, mixed_backward, SLIDE, NOTHING, false, false, false, 0},
+    {"mixed, channels", "a", numbapool_mixed_shape, mixed_forward, mixed_backward, SLIDE, CHANNELS, true, false, false, 0},
+    {"ada", "beta", numbapool_ada_shape, ada_forward, ada_backward, SLIDE_ONLY, NUMBER, true, false, false, 0},
+    {"ada, positions", "beta", numbapool_ada_shape, ada_forward, ada_backward, SLIDE_ONLY, POSITIONS, true, false, false, 0},
+    {"gated", "omega", numbapool_gated_shape, gated_forward, gated_backward, SLIDE_ONLY, KERNEL, true, false, false, 0},
+    {"blur", NULL, numbapool_blur_shape, blur_forward, blur_backward, OWN, NOTHING, false, false, false, 13},
+    {"blur, 5 taps", NULL, numbapool_blur_shape, blur_forward, blur_backward, OWN, NOTHING, false, false, false, 14},
+    {"max_blur", NULL, numbapool_max_blur_shape, max_blur_forward, max_blur_backward, OWN, NOTHING, false, false, false, 15},
+    {"dpp", "lam", numbapool_dpp_shape, dpp_forward, dpp_backward, OWN, LAMBDAS, true, false, false, 0},
+    {"dpp, filter", "lam", numbapool_dpp_shape, dpp_forward, dpp_backward, OWN, LAMBDAS_FILTER, true, false, false, 16},
     {"stochastic", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, true, false, 0},
     {"stochastic, samples", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, AS_Y, false, true, false, 0},
     {"stochastic, mean", "samples", numbapool_stochastic_shape, stochastic_forward, stochastic_backward, SLIDE, NOTHING, false, false, false, 5},
@@ -177,11 +195,16 @@ static inline void configure(numbapool_params *p, const pooling *of, const windo
     p->alpha = of->variant == 10 ? 0.375 : 0;
     p->ignore_nan = of->variant == 11;
     p->t = of->variant == 12 ? 2 : 0;
+    p->a = p->beta = 0.375;
+    p->symmetric = of->variant != 16;
+    p->pad_mode = of->variant == 15 ? NUMBAPOOL_REPLICATE : of->variant == 14 ? NUMBAPOOL_ZEROS : NUMBAPOOL_REFLECT;
     for (int i = 0; i < in->rank && of->windows == OWN; i++) {
         p->kernel_size[i] = of->variant == 8 ? 0 : of->variant == 9 ? 3 : 2;
         p->grid_size[i] = of->variant == 6 ? 4 : 0;
         p->pooling_ratio[i] = of->variant == 8 ? 1.4142 : 0;
         p->output_size[i] = of->variant == 9 ? (in->spatial[i] + 1) / 2 : 0;
+        p->filter_size[i] = of->variant == 14 ? 5 : 0;
+        p->stride[i] = of->variant == 14;
     }
 }
 
@@ -190,7 +213,19 @@ static inline DLTensor *add(operands *o, int slot, DLDataType type, int ndim, co
     return o->t[slot] = shaped(&o->tensors[slot], type, ndim, shape);
 }
 
-/* The shape of p, logit, weight or samples. */
+/* dpp's other parameters. */
+static inline void add_dpp(operands *o, const input *in, DLDataType real)
+{
+    int64_t shape[4] = {in->channels, 3, 3, 3};
+    add(o, ALPHA, real, 1, shape);
+    add(o, GRAD_ALPHA, real, 1, shape);
+    if (o->pooling->second == LAMBDAS_FILTER) {
+        add(o, FILTER, real, 1 + in->rank, shape);
+        add(o, GRAD_FILTER, real, 1 + in->rank, shape);
+    }
+}
+
+/* The shape of p, logit, weight or samples, and other parameters. */
 static inline void add_second(operands *o, const input *in, const int64_t *y_shape)
 {
     DLTensor *x = o->t[X];
@@ -205,6 +240,13 @@ static inline void add_second(operands *o, const input *in, const int64_t *y_sha
     case RANKS: add(o, SECOND, real, 1, &ranks); break;
     case AS_X: add(o, SECOND, x->dtype, x->ndim, x->shape); break;
     case AS_Y: add(o, SECOND, real, x->ndim, y_shape); break;
+    case POSITIONS: add(o, SECOND, real, in->rank, y_shape + (in->batch != 0) + (in->layout != LAST)); break;
+    case KERNEL: add(o, SECOND, real, in->rank, o->params.kernel_size); break;
+    case LAMBDAS:
+    case LAMBDAS_FILTER:
+        add(o, SECOND, real, 1, &in->channels);
+        add_dpp(o, in, real);
+        break;
     case DRAWS: add(o, SECOND, real, in->batch ? 3 : 2, draws + !in->batch); break;
     }
     if (o->t[SECOND] && o->pooling->second_learns)
@@ -221,11 +263,14 @@ static inline void fill(operands *o)
     fill_random(o->t[GRAD], 2, -2);
     if (o->t[SECOND])
         fill_random(o->t[SECOND], 3, 1);
+    for (int slot = ALPHA; slot <= FILTER; slot++)
+        if (o->t[slot])
+            fill_random(o->t[slot], (uint64_t)slot, -0.5);
     if (o->t[SECOND] && (o->pooling->second == AS_Y || o->pooling->second == DRAWS))
         for (int64_t i = 0, n = elements(o->t[SECOND]); i < n; i++)
             put(at(o->t[SECOND], i), o->t[SECOND]->dtype, (value(o->t[SECOND], i) - 1) / 4);
     for (int slot = 0; slot < SLOTS; slot++)
-        if (o->t[slot] && (slot == Y || slot == INDICES || slot == GRAD_X || slot == GRAD_SECOND) && o->t[slot]->data)
+        if (o->t[slot] && (slot == Y || slot == INDICES || slot == GRAD_X || slot == GRAD_SECOND || slot >= GRAD_ALPHA) && o->t[slot]->data)
             memset(o->t[slot]->data, 0xFF, bytes_of(o->t[slot])); /* NaN, or -1 */
 }
 
@@ -247,7 +292,7 @@ static inline void fill_unpool_indices(operands *o, const input *in)
 /* Give a tensor its memory order and memory. */
 static inline void place(operands *o, int slot, const input *in, allocator *allocator)
 {
-    if (in->layout == MIXED && ((slot != SECOND && slot != GRAD_SECOND) || o->pooling->second == AS_X))
+    if (in->layout == MIXED && slot < ALPHA && ((slot != SECOND && slot != GRAD_SECOND) || o->pooling->second == AS_X))
         channels_last_memory(&o->tensors[slot], in->rank);
     o->t[slot]->data = allocator(slot, bytes_of(o->t[slot]));
 }
@@ -331,14 +376,14 @@ static inline bool lacking(int status, const operands *o)
 static inline bool is_output(int slot, const pooling *of, bool backward)
 {
     if (backward)
-        return slot == GRAD_X || slot == GRAD_SECOND;
+        return slot == GRAD_X || slot == GRAD_SECOND || slot >= GRAD_ALPHA;
     return slot == Y || (slot == INDICES && of->indexed);
 }
 
 /* Whether the outputs of two calls are the same, to the last bit. */
 static inline bool same_outputs(const operands *a, const operands *b)
 {
-    static const int outputs[] = {Y, INDICES, GRAD_X, GRAD_SECOND};
+    static const int outputs[] = {Y, INDICES, GRAD_X, GRAD_SECOND, GRAD_ALPHA, GRAD_FILTER};
     for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
         const DLTensor *s = a->t[outputs[i]], *t = b->t[outputs[i]];
         if (s && memcmp(s->data, t->data, bytes_of(s)) != 0)
