@@ -197,6 +197,8 @@ def entries() -> tuple[Entry, ...]:
     found = [e for dtype in DTYPES for e in indexed(dtype)]
     for pooling in kernels.own():
         for f in kernels.formulas(pooling) if kernels.folds(pooling) else ():
+            if not (f.plain_sum or hasattr(f.module, "common")):
+                continue  # whose windows would each need the exact loops, which are no kernels of their own here
             found += [e for dtype in FLOATS if not f.parameter or f.only_backward or dtype not in HALVES for e in fold(f, dtype)]
         by_rank = getattr(kernels.module(pooling), "by_rank", False)  # whose draws the C library makes on CPUs alone, as votes
         make = None if by_rank else {"select": select, "draw": draw, "order": order}.get(kernels.module(pooling).family)

@@ -28,7 +28,7 @@ from numbapool.cuda import kernels
 from numbapool.loops.cuda import layout as at
 from numbapool.numeric import real_name
 
-ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in COMPOSED]  # which have no kernels for devices
+ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in (*COMPOSED, "std", "idw", "mode", "rank_stochastic")]  # which have no kernels for devices
 LIBRARY = "libnumbapool.so"
 ALIKE = dict.fromkeys(("numbapool.pools.fractional_avg", "numbapool.pools.sum"), "numbapool.pools.avg")  # formulas whose kernels are another's in C
 
@@ -232,7 +232,7 @@ class Device(calls.Capi):
 
     def bound(self, function: str, x: np.ndarray, args: tuple, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         name, tensors, params = super().bound(function, x, args, kwargs)
-        for n in ("p", "samples"):
+        for n in ("p", "r", "alpha", "samples"):
             if n in tensors and "fractional" not in function:
                 tensors[n] = tensors[n].astype(real_name(np.dtype(x.dtype).name))
         return name, tensors, params
@@ -266,7 +266,7 @@ def variants(name: str, ndim: int, dtype: str) -> list[Example]:
         e = in_dtype(e, kind_of(dtype))
         found += [Example(**{**vars(e), "x": x, "args": tuple(map(partial(like, x), e.args))}) for x in orders(e.x)[:2]]
         broad = wider(e)
-        if broad and not (name == "gem" and np.ndim(e.kwargs.get("p", 0))):
+        if broad and not (name in ("gem", "lse", "auto") and any(map(np.ndim, e.kwargs.values()))):
             found += [broad, Example(**{**vars(broad), "x": np.ascontiguousarray(broad.x)})]
     return found
 
