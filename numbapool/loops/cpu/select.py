@@ -429,7 +429,7 @@ def scatter_index(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     grad, index = elements(a[Y]), integers(a[INDEX])
     ly, li, lt = lane_step(f, Y), lane_step(f, INDEX), lane_step(f, TARGET)
-    size, each, wrong = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4], 0
+    size, each, wrong, pack = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4], 0, lanes()
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]
         target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
@@ -440,13 +440,17 @@ def scatter_index(plan, data, slot, lo, hi):
             for oh in range(f[OH]):
                 for ow in range(span):
                     at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
-                    for j in range(m):
-                        i = index[ia + j * li]
-                        if i >= 0 and i < size:
-                            c = base + i * each + j * step
-                            target[c] = merge(target[c], load(grad, at + j * ly))
-                        else:
-                            wrong = 1
+                    for o in range(0, m, LANES if HALF else max(m, 1)):
+                        k = min(LANES, m - o) if HALF else m
+                        if HALF:  # many are converted at once
+                            gather(f, grad, at + o * ly, k, 1, ly, 0, pack)
+                        for j in range(k):
+                            i = index[ia + (o + j) * li]
+                            if i >= 0 and i < size:
+                                c = base + i * each + (o + j) * step
+                                target[c] = merge(target[c], pack[j] if HALF else load(grad, at + j * ly))
+                            else:
+                                wrong = 1
         close_plane(f, a, GRAD_X, target, n, g)
     if f[SCRATCH_PLANE]:
         settle()
