@@ -219,13 +219,13 @@ static void blend_backward(call *k)
 
 /* ---------------------------------------------------------------- blur */
 
-/* The outer product of binomial rows. */
-static filter binomial_filter(call *k)
+/* The outer product of binomial rows along the axes that are marked. */
+static filter binomial_filter(call *k, const bool along[3])
 {
-    int64_t dims[4] = {1, k->axes[0].kernel, k->axes[1].kernel, k->axes[2].kernel};
-    filter f = empty_filter(k, false, dims);
+    int64_t dims[4] = {1, 1, 1, 1};
     double *rows[3];
     for (int axis = 0; axis < 3; axis++) {
+        dims[1 + axis] = along[axis] ? k->axes[axis].kernel : 1;
         double *row = rows[axis] = take(k->c, (size_t)dims[1 + axis] * sizeof *row);
         row[0] = 1;
         for (int64_t n = 1; n < dims[1 + axis]; n++) { /* halves of Pascal's triangle, exact up to 54 taps */
@@ -235,17 +235,50 @@ static filter binomial_filter(call *k)
             row[0] /= 2;
         }
     }
+    filter f = empty_filter(k, false, dims);
     for (int64_t i = 0, n = product(dims, 4); i < n; i++)
         store_value(k, f.values, i, rows[0][i / (dims[2] * dims[3])] * rows[1][i / dims[3] % dims[2]] * rows[2][i % dims[3]]);
     return f;
 }
 
-/* y of planes, or, transposed, the gradient of planes from y's. */
+/* The sums along the axes that are marked; those along the others are of single elements.  size: of the input along the axes. */
+static void blurred_along(call *k, const bool along[3], const int64_t size[3], const view *from, const view *to, bool transposed)
+{
+    filter f = binomial_filter(k, along);
+    axis axes[3];
+    sights s = {axes, {0}, k->p.pad_mode};
+    for (int i = 0; i < 3; i++) {
+        s.sizes[i] = along[i] ? size[i] : from->dims[2 + i];
+        axes[i] = k->axes[i];
+        if (!along[i])
+            sliding(k->c, &axes[i], s.sizes[i], 1, 1, 0, 0, 1, false, INSIDE);
+    }
+    weigh(k, &s, &f, from, to, transposed);
+}
+
+/* y of planes, or, transposed, the gradient of planes from y's: weigh.in_turn. */
 static void blurred(call *k, const view *planes, const view *y, bool transposed)
 {
-    filter f = binomial_filter(k);
-    sights s = {k->axes, {planes->dims[2], planes->dims[3], planes->dims[4]}, k->p.pad_mode};
-    weigh(k, &s, &f, transposed ? y : planes, transposed ? planes : y, transposed);
+    const view *from = transposed ? y : planes, *to = transposed ? planes : y;
+    view now = *from;
+    int left = 0;
+    for (int i = 0; i < 3; i++)
+        left += planes->dims[2 + i] != y->dims[2 + i] || k->axes[i].kernel > 1;
+    if (order_of(from)[0] != 1 || left < 2) {
+        blurred_along(k, (const bool[]){true, true, true}, planes->dims + 2, from, to, transposed);
+        return;
+    }
+    for (int turn = 0; turn < 3; turn++) {
+        int i = transposed ? 2 - turn : turn;
+        if (planes->dims[2 + i] == y->dims[2 + i] && k->axes[i].kernel == 1)
+            continue;
+        int64_t dims[5];
+        memcpy(dims, now.dims, sizeof dims);
+        dims[2 + i] = to->dims[2 + i];
+        view next = --left ? fresh_view(k, dims, k->dtype, false) : *to;
+        blurred_along(k, (const bool[]){i == 0, i == 1, i == 2}, planes->dims + 2, &now, &next, transposed);
+        now = next;
+    }
 }
 
 static void run_blur(call *k)

@@ -1,5 +1,5 @@
-/* Calls that go by batch entries: of dtypes that a pooling has no kernels for, which are computed in a wider one.  A few entries at a time are copied
- * into memory that fits a cache, run as a call of their own, and copied back; gradients of parameters are sums over the parts. */
+/* Calls that go by batch entries: composed poolings, and dtypes that a pooling has no kernels for, which are computed in a wider one.  A few entries at
+ * a time are copied into memory that fits a cache, run as a call of their own, and copied back; gradients of parameters are sums over the parts. */
 #include <stdio.h>
 #include <string.h>
 
@@ -217,7 +217,6 @@ typedef struct {
     int n_parts, n_totals;
 } slices;
 
-bool needs_slices(call *k) { return !k->r->sliced && k->c->device < 0 && wider(k) != k->dtype; }
 
 /* The stand-in of a tensor; NULL of NULL. */
 static DLTensor *part_of(slices *s, const DLTensor *t, const char *name, const int64_t dims[5], dtype own, bool input)
@@ -318,6 +317,14 @@ static int64_t entries_at_once(const call *k, dtype wide)
     int64_t bytes = product(k->x.dims + 1, 4) * item_bytes(wide), n = bytes ? PART_BYTES / bytes : k->x.dims[0];
     bool drawn = (k->pooling->family == FAMILY_DRAW && k->p.training) || k->axes[0].planes || k->axes[1].planes || k->axes[2].planes;
     return drawn || n > k->x.dims[0] ? k->x.dims[0] : n > 1 ? n : 1;
+}
+
+/* What lies between the steps of a composed pooling stays in the caches, too. */
+bool needs_slices(call *k)
+{
+    if (k->r->sliced || k->c->device >= 0)
+        return false;
+    return wider(k) != k->dtype || (k->pooling->family == FAMILY_COMPOSED && entries_at_once(k, k->dtype) < k->x.dims[0]);
 }
 
 void run_slices(call *k)

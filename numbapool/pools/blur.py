@@ -48,26 +48,25 @@ class Blurred:
 
 
 class Blur(Composed):
-    """The filter as weights by position, over a border by pad_mode."""
+    """The filter as weights by position, over a border by pad_mode: one axis after the other, rows of which are read at unit stride first."""
 
-    def inputs(self, call, window, x):
-        """The taps, and the filter as (1, D, H, W)."""
-        taps, weights = [weigh.single(x.shape[1])], np.ones(1)
-        for axis, n in zip(call.axes, call.x.dims[2:], strict=True):
+    def filtered(self, call, window, x, transposed):
+        """y of x, or, transposed, grad_x of grad; on a CPU some entries of the batch at a time, so that what lies in between stays in its caches."""
+        axes = [(i, axis, n) for i, axis, n in zip((1, 2, 3), call.axes, call.x.dims[2:], strict=True) if axis.grid[2] > 1 or axis.count.size != n]
+        passes = []
+        for i, axis, n in axes[::-1] if transposed else axes:
             f = axis.grid[2]
-            taps.append(weigh.of_windows(axis, n, MODES[window[2]]))
-            weights = np.multiply.outer(weights, [comb(f - 1, k) / 2 ** (f - 1) for k in range(f)])
-        return tuple(taps), weights
+            weights = np.array([comb(f - 1, k) / 2 ** (f - 1) for k in range(f)])
+            passes.append((i, weigh.of_windows(axis, n, MODES[window[2]]), weights.reshape([f if j == i else 1 for j in range(4)])))
+        return spatial_of(weigh.in_turn(call, passes, five(x), transposed), call.ndim)
 
     def forward_of(self, call, window, x):
         """y."""
-        taps, weights = self.inputs(call, window, x)
-        return spatial_of(weigh.weigh(call, taps, five(x), weights), call.ndim)
+        return self.filtered(call, window, x, False)
 
     def backward_of(self, call, window, x, grad):
         """grad_x."""
-        taps, weights = self.inputs(call, window, x)
-        return [spatial_of(weigh.weigh(call, taps, five(grad), weights, True), call.ndim)]
+        return [self.filtered(call, window, grad, True)]
 
 
 operation = Blur
