@@ -6,6 +6,7 @@ same on the CPU (capi/src/composed.c), in the same order of operations.
 """
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from .call import Call
 from .numeric import HALVES, real_name
 from .operation import Operation, Way
 from .parameters import Parameter
+
+PART = 1 << 21  # bytes of x that are computed at a time
 
 
 class Composed(Operation):
@@ -43,13 +46,34 @@ class Composed(Operation):
         axes = order_of(call)
         operands = [turned(working(a), call, axes) for a in given]
         with np.errstate(all="ignore"):
-            y, *others = self.backward_of(call, window, *operands) if way.backward else [self.forward_of(call, window, *operands)]
+            y, *others = self.in_parts(call, way, window, operands)
             y = permuted(y if call.batched else y[0], tuple(np.argsort(axes)))
             if out is not None:
                 call.library.fill(out.owner, y)
                 return out.owner
             y = call.library.adopt(y, call.dtype)
         return (y, *others) if others else y
+
+    def in_parts(self, call: Call, way: Way, window: tuple, operands: list[Any]) -> list[Any]:
+        """The results; on a CPU some entries of the batch at a time, so that what lies between the steps stays in its caches.
+
+        Gradients of parameters are sums over the batch.
+        """
+        batch = operands[0].shape[0]
+        each = max(1, PART // max(1, prod(call.x.dims[1:]) * 4)) if call.library.index is None else max(1, batch)
+
+        def compute(first: int) -> list[Any]:
+            some = [a[first:first + each] for a in operands] if each < batch else operands
+            return self.backward_of(call, window, *some) if way.backward else [self.forward_of(call, window, *some)]
+        y, *others = compute(0)
+        if each >= batch:
+            return [y, *others]
+        whole = np.empty_like(y, shape=(batch, *y.shape[1:]))
+        whole[:each] = y
+        for first in range(each, batch, each):
+            whole[first:first + each], *more = compute(first)
+            others = [a + b for a, b in zip(others, more, strict=True)]
+        return [whole, *others]
 
     @staticmethod
     def over_outputs(call: Call, p: Parameter) -> Any:

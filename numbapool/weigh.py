@@ -21,7 +21,6 @@ from .loops.cpu import weigh as at
 from .numeric import real_name
 from .windows import Axis
 
-PART = 1 << 21  # bytes of x that sums in turn take at a time
 Pairs = list[list[tuple[int, int]]]
 Four = tuple["Taps", "Taps", "Taps", "Taps"]  # along (C, D, H, W)
 
@@ -143,47 +142,30 @@ def run(loop: str, taps: Four, x: np.ndarray, y: np.ndarray, weights: np.ndarray
         threads.run(kernel(loop, x.dtype.name), address_of(integers), address_of(data), tasks, work, threads.slots_for(tasks, work))
 
 
-def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool, y: np.ndarray | None = None) -> np.ndarray:
-    """`weigh` for NumPy's arrays; y : memory for the result."""
-    weights = np.ascontiguousarray(weights, x.dtype)
-    if y is None:
-        y = memory_like(x, (x.shape[0], *(len(t.sides(transposed)[0]) for t in taps)))
-    run("weigh", taps, x, y, weights, order_of(x), steps_of(weights), transposed)
+def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool) -> np.ndarray:
+    """`weigh` for NumPy's arrays."""
+    order, weights = order_of(x), np.ascontiguousarray(weights, x.dtype)
+    shape = (x.shape[0], *(len(t.sides(transposed)[0]) for t in taps))
+    y = np.empty([shape[k] for k in (0, *order)], x.dtype).transpose(np.argsort((0, *order)))
+    run("weigh", taps, x, y, weights, order, steps_of(weights), transposed)
     return y
-
-
-def memory_like(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Memory of a shape in the order of x's planes."""
-    order = (0, *order_of(x))
-    return np.empty([shape[k] for k in order], x.dtype).transpose(np.argsort(order))
 
 
 def in_turn(call: Call, passes: Sequence[tuple[int, Taps, np.ndarray]], x: Any, transposed: bool) -> Any:
     """Sums by a filter that is an outer product of rows; passes : an axis of (C, D, H, W), the taps along it, their weights.
 
-    One axis comes after the other, on a CPU for some entries of the batch at a time: what lies in between stays in its caches.  But where the
-    lanes of a CPU are channels, one pass is faster.
+    One axis comes after the other, but where the lanes of a CPU are channels: there one pass is faster.
     """
-    if call.library.index is None and order_of(x)[-1] == 1:
+    if len(passes) < 2 or (call.library.index is None and order_of(x)[-1] == 1):
+        taps, weights = [single(n) for n in x.shape[1:]], np.ones((1, 1, 1, 1))
+        for i, own, row in passes:
+            taps[i], weights = own, weights * row
+        return weigh(call, tuple(taps), x, weights, transposed)  # type: ignore[arg-type]
+    for i, own, row in passes:
         taps = [single(n) for n in x.shape[1:]]
-        for i, own, _ in passes:
-            taps[i] = own
-        return on_host(tuple(taps), x, functools.reduce(np.multiply, (w for *_, w in passes), np.ones((1, 1, 1, 1))), transposed)
-    each, size = max(1, PART // max(1, prod(x.shape[1:]) * 4)), list(x.shape)
-    steps = []
-    for i, taps, weights in passes:
-        steps.append(((*map(single, size[1:1 + i]), taps, *map(single, size[2 + i:])), weights))
-        size[1 + i] = len(taps.sides(transposed)[0])
-    if call.library.index is not None or not steps:
-        for taps, weights in steps:
-            x = on_device(call, taps, x, weights, transposed)
-        return x if steps else x * 1
-    y = memory_like(x, size)
-    for first in range(0, len(x), each):
-        part = x[first:first + each]
-        for k, (taps, weights) in enumerate(steps):
-            part = on_host(taps, part, weights, transposed, y[first:first + each] if k + 1 == len(steps) else None)
-    return y
+        taps[i] = own
+        x = weigh(call, tuple(taps), x, row, transposed)  # type: ignore[arg-type]
+    return x
 
 
 def steps_of(weights: np.ndarray) -> tuple[int, ...]:

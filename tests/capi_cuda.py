@@ -28,7 +28,8 @@ from numbapool.cuda import kernels
 from numbapool.loops.cuda import layout as at
 from numbapool.numeric import real_name
 
-ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in (*COMPOSED, "std", "idw", "mode", "rank_stochastic")]  # which have no kernels for devices
+CPU_ONLY = (*COMPOSED, "std", "idw", "mode", "rank_stochastic")
+ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in CPU_ONLY]
 LIBRARY = "libnumbapool.so"
 ALIKE = dict.fromkeys(("numbapool.pools.fractional_avg", "numbapool.pools.sum"), "numbapool.pools.avg")  # formulas whose kernels are another's in C
 

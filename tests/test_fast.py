@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import oracle
 import pytest
-from cases import CASES
+from cases import CASES, examples
 
 import numbapool
-from numbapool import memory, operation, prepared, testing
+from numbapool import composed, memory, operation, prepared, testing
 
 INF, NAN = np.inf, np.nan
 WIDTH = 70  # four vectors of 16 and a rest
@@ -412,3 +412,26 @@ def test_long_rows_seen_as_many(name, dtype):
         g = np.random.default_rng(15).standard_normal(y.shape).astype(dtype)
         whole = backward(g, given, 2)
         np.testing.assert_array_equal(whole, backward(g.reshape(2 * 3 * 70, 1, 32), rows, 2).reshape(x.shape))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("name", ["mixed", "gated", "ada", "blur", "max_blur", "dpp"])
+def test_composed_poolings_in_parts(monkeypatch, name, dtype):
+    """Some entries of the batch at a time give what all together give; gradients of parameters are sums."""
+    for e in examples(name, 2, few=True):
+        x = np.concatenate([e.x, e.x[:1] * 2]).astype(dtype)  # an odd number of entries, none like another
+        for given in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):
+            results = []
+            for part in (1 << 21, 2 * given[:1].size * 4, 1):
+                monkeypatch.setattr(composed, "PART", part)
+                y = e.forward(given, *e.args, **e.kwargs)
+                g = np.random.default_rng(16).standard_normal(y.shape).astype(dtype)
+                made = e.backward(g, given, *e.args, **e.kwargs)
+                out = np.empty_like(y)
+                e.forward(given, *e.args, **e.kwargs, out=out)
+                np.testing.assert_array_equal(out, y)
+                results.append([y, *(made if isinstance(made, tuple) else (made,))])
+            for others in results[1:]:
+                for one, other in zip(results[0], others, strict=True):
+                    assert one.dtype == other.dtype
+                    np.testing.assert_allclose(one, other, *((1e-12, 1e-12) if dtype == "float64" else (2e-3, 2e-3)), err_msg=e.label)

@@ -51,7 +51,7 @@ class Blur(Composed):
     """The filter as weights by position, over a border by pad_mode: one axis after the other, rows of which are read at unit stride first."""
 
     def filtered(self, call, window, x, transposed):
-        """y of x, or, transposed, grad_x of grad; on a CPU some entries of the batch at a time, so that what lies in between stays in its caches."""
+        """y of x, or, transposed, grad_x of grad."""
         axes = [(i, axis, n) for i, axis, n in zip((1, 2, 3), call.axes, call.x.dims[2:], strict=True) if axis.grid[2] > 1 or axis.count.size != n]
         passes = []
         for i, axis, n in axes[::-1] if transposed else axes:
