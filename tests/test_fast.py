@@ -435,3 +435,14 @@ def test_composed_poolings_in_parts(monkeypatch, name, dtype):
                 for one, other in zip(results[0], others, strict=True):
                     assert one.dtype == other.dtype
                     np.testing.assert_allclose(one, other, *((1e-12, 1e-12) if dtype == "float64" else (2e-3, 2e-3)), err_msg=e.label)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tall_planes_are_read_in_turn(dtype):
+    """One window over many rows that lie one behind the other: every row counts once, in blocks and in the rest."""
+    for shape in ((1, 2, 512, 512), (2, 1, 37, 1999), (1, 1, 15, 1999), (1, 1, 16, 1999)):
+        x = np.random.default_rng(17).standard_normal(shape).astype(dtype)
+        x[..., -1, -1], x[..., -1, 0] = 50, -50  # in the last row
+        for name in ("max", "min", "avg"):
+            expected = {"max": np.max, "min": np.min, "avg": np.mean}[name](x.astype(np.float64), (2, 3), keepdims=True)
+            np.testing.assert_allclose(getattr(numbapool, f"global_{name}_pool2d")(x), expected, 1e-5, 1e-6)
