@@ -38,6 +38,7 @@ LOOPS = (
     "VOTE_FEW", "VOTE_SORTED",  # with places
     "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
     "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
+    "DETAIL",
 )
 
 
@@ -273,9 +274,16 @@ def indexed() -> Iterator[Entry]:
 
 def weighing() -> Iterator[Entry]:
     """The kernels of weighing sums, of no formula; half types are converted before."""
-    for dtype in ("float32", "float64"):
+    for dtype in WIDE:
         for loop in ("weigh", "weigh_sums"):
             yield Entry("weigh", False, dtype, loop.upper(), lambda loop=loop, dtype=dtype: weigh.kernel(loop, dtype), True)
+
+
+def detail() -> Iterator[Entry]:
+    """The kernels of detail-preserving pooling, whose half types are converted before, too."""
+    for dtype in WIDE:
+        for backward in (False, True):
+            yield Entry("detail", backward, dtype, "DETAIL", lambda dtype=dtype, backward=backward: kernels.detail_kernel(backward, dtype), True)
 
 
 def own() -> list[str]:
@@ -285,7 +293,7 @@ def own() -> list[str]:
 
 def entries() -> list[Entry]:
     """Every kernel of a full library."""
-    found: list[Entry] = [*indexed(), *weighing()]
+    found: list[Entry] = [*indexed(), *weighing(), *detail()]
     for part in PARTS:
         found += fold(*formulas(part), FLOATS)
     for pooling in own():
@@ -301,14 +309,14 @@ def entries() -> list[Entry]:
 
 def few() -> list[Entry]:
     """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings."""
-    some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", *PARTS)),
+    some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", "detail", *PARTS)),
             *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64"))}
     return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)]
 
 
 def formula_names() -> list[str]:
     """Every formula, in the order of C's numbers for them."""
-    found = ["index", "weigh", *PARTS]
+    found = ["index", "weigh", "detail", *PARTS]
     for pooling in own():
         if module(pooling).family != "fold":
             found.append(pooling)

@@ -1,8 +1,9 @@
 """layout.h: the numbers that planners and kernels share, as C constants, so that none is typed twice."""
 from __future__ import annotations
 
-from numbapool import memory, sweeps
+from numbapool import detail, memory, sweeps
 from numbapool.loops import layout
+from numbapool.loops.cpu import detail as details
 from numbapool.loops.cpu import three, weigh
 
 
@@ -10,7 +11,9 @@ def constants() -> dict[str, int]:
     """Every constant by its name in C: fields of a plan as AT_..., since N, D or X would be no good names there."""
     fields = {f"AT_{name}": value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
     common = {"OPERANDS": layout.OPERANDS} | {name: getattr(memory, name) for name in ("CELLS", "LANES", "VECTOR")}
-    common |= {f"WEIGH_{name}": value for name, value in vars(weigh).items() if name.isupper() and isinstance(value, int)}
+    for prefix, module in (("WEIGH", weigh), ("DETAIL", details)):
+        common |= {f"{prefix}_{name}": value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
+    common["DETAIL_WORK"] = detail.WORK
     return fields | common | {"BAND": three.BAND} | {f"SWEEP_{name}": getattr(sweeps, name) for name in ("RING", "SHORT", "THREE", "HELD")}
 
 
@@ -18,5 +21,5 @@ def header() -> str:
     """The text of layout.h."""
     lines = [f"    {name} = {value}" for name, value in constants().items()]
     return "\n".join(["/* Written by capi/layout.py from numbapool's loops/layout.py (AT_...), memory.py, sweeps.py (SWEEP_...), three.py,",
-                      " * weigh.py (WEIGH_...). */",
+                      " * weigh.py (WEIGH_...), detail.py (DETAIL_...). */",
                       "#ifndef NUMBAPOOL_LAYOUT_H", "#define NUMBAPOOL_LAYOUT_H", "", "enum {", ",\n".join(lines), "};", "", "#endif", ""])

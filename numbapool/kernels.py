@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import direct, draw, fold, order, rows, select, sweep, three, vote
+from .loops.cpu import detail, direct, draw, fold, order, rows, select, sweep, three, vote
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -246,3 +246,9 @@ def order_quad_kernel(backward: bool, dtype: str, channel: bool, learns: bool) -
     bound = dict(LEARNS=learns, tap_lanes=_stack(numeric.real_name(dtype), 4 * LANES), sum_lanes=_stack("float64", 4 * LANES),
                  **_quads(dtype, channel))
     return stamp("order_quad_backward" if backward else "order_quad_forward", [order], dtype, bound)
+
+
+@functools.cache
+def detail_kernel(backward: bool, dtype: str) -> Callable[..., None]:
+    """Forward or backward of detail-preserving pooling; half types are converted before."""
+    return stamp("detail_backward" if backward else "detail_forward", [detail], dtype, dict(eights=_stack(dtype, 8 * LANES)))

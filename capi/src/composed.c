@@ -42,7 +42,7 @@ static void run_weighing(call *k, int loop, const sights *s, bool transposed, bo
     data[WEIGH_OF_X] = (int64_t)(intptr_t)x->data;
     data[WEIGH_OF_Y] = (int64_t)(intptr_t)y->data;
     data[WEIGH_OF_WEIGHTS] = (int64_t)(intptr_t)weights;
-    launch_weighing(k, needed_kernel(k, FORMULA_WEIGH, false, loop), &made, data, tasks);
+    launch_tasks(k, needed_kernel(k, FORMULA_WEIGH, false, loop), made.integers, data, tasks, made.work);
     give_back(k->c, &before);
 }
 
@@ -166,7 +166,7 @@ static view portion_of(call *k, const blend *b)
         return b->portion.values;
     view q = like_y(k);
     weigh(k, &b->windows, &b->omega, &k->x, &q, false);
-    each_row(k, SIGMOID, NULL, (const view *[]){&q}, 1);
+    each_row(k, SIGMOID, (const view *[]){&q}, 1);
     return q;
 }
 
@@ -177,7 +177,7 @@ static void blend_forward(call *k)
     view q = portion_of(k, &b), one = like_y(k), two = like_y(k);
     pool(k, b.one, &b.p, &one);
     pool(k, b.two, &b.p, &two);
-    each_row(k, BLEND, NULL, (const view *[]){&y, &q, &one, &two}, 4);
+    each_row(k, BLEND, (const view *[]){&y, &q, &one, &two}, 4);
 }
 
 /* The gradient of q, for every output; one and two are memory for it. */
@@ -185,15 +185,15 @@ static void portion_gradient(call *k, const blend *b, const view *grad, const vi
 {
     pool(k, b->one, &b->p, one);
     pool(k, b->two, &b->p, two);
-    each_row(k, TIMES_DISTANCE, NULL, (const view *[]){made, grad, one, two}, 4);
+    each_row(k, TIMES_DISTANCE, (const view *[]){made, grad, one, two}, 4);
 }
 
 /* What the sum in the gate gives to x and to omega. */
 static void through_gate(call *k, const blend *b, const view *q, const view *through, const view *grad_x, const view *more)
 {
-    each_row(k, THROUGH_SIGMOID, NULL, (const view *[]){through, q}, 2);
+    each_row(k, THROUGH_SIGMOID, (const view *[]){through, q}, 2);
     weigh(k, &b->windows, &b->omega, through, more, true);
-    each_row(k, ADD, NULL, (const view *[]){grad_x, more}, 2);
+    each_row(k, ADD, (const view *[]){grad_x, more}, 2);
     if (k->r->grad_weight)
         weigh_gradient(k, &b->windows, &b->omega, &k->x, through);
 }
@@ -203,10 +203,10 @@ static void blend_backward(call *k)
     view grad = tensor_view(k, k->r->grad, "grad", k->out_dims, k->dtype), grad_x = result_view(k, k->r->grad_x, "grad_x", k->x.dims, k->dtype);
     blend b = blend_of(k);
     view q = portion_of(k, &b), one = like_y(k), two = like_y(k), more = like_x(k);
-    each_row(k, SPLIT, NULL, (const view *[]){&one, &two, &q, &grad}, 4);
+    each_row(k, SPLIT, (const view *[]){&one, &two, &q, &grad}, 4);
     pull(k, b.one, &b.p, &one, &grad_x);
     pull(k, b.two, &b.p, &two, &more);
-    each_row(k, ADD, NULL, (const view *[]){&grad_x, &more}, 2);
+    each_row(k, ADD, (const view *[]){&grad_x, &more}, 2);
     if (!b.gated && !k->r->grad_array)
         return;
     view through = like_y(k);

@@ -1,4 +1,4 @@
-/* Detail-preserving pooling: what pools/dpp.py does in Python.  Windows are strided views of x; rows.h has the arithmetic of one. */
+/* Detail-preserving pooling: what pools/dpp.py and detail.py do in Python; loops/cpu/detail.py says what the plan of its kernels holds. */
 #include <math.h>
 #include <string.h>
 
@@ -58,39 +58,73 @@ static void read_details(call *k, details *d)
     }
 }
 
-/* A view of x's sizes as windows see it: their first elements; the places of all of them in `offsets`. */
-static view first_elements(const call *k, const view *v, int64_t *offsets)
+/* A call of a kernel: its integers and operands, in y's axes with the lanes last. */
+typedef struct {
+    int order[5];
+    int64_t integers[DETAIL_SIZE], data[DETAIL_OPERANDS];
+} details_call;
+
+static details_call open_call(const call *k)
 {
-    view first = *v;
-    memcpy(first.dims, k->out_dims, sizeof first.dims);
-    for (int i = 5 - k->ndim; i < 5; i++)
-        first.strides[i] = 2 * v->strides[i];
-    for (int j = 0; j < 1 << k->ndim; j++) {
-        offsets[j] = 0;
-        for (int i = 0; i < k->ndim; i++)
-            offsets[j] += (j >> (k->ndim - 1 - i) & 1) * v->strides[5 - k->ndim + i];
-    }
-    return first;
+    static const int orders[2][5] = {{0, 1, 2, 3, 4}, {0, 2, 3, 4, 1}};
+    details_call made = {.integers = {0}, .data = {0}};
+    memcpy(made.order, orders[k->memory_last], sizeof made.order);
+    for (int i = 0; i < 5; i++)
+        made.integers[DETAIL_SIZES + i] = k->out_dims[made.order[i]];
+    made.integers[DETAIL_ELEMENTS] = 1 << k->ndim;
+    made.integers[DETAIL_SYMMETRIC] = k->p.symmetric;
+    return made;
 }
 
-/* The smoothed x, where it is a filter's. */
-static view middle_of(call *k, const details *d)
+/* An operand of y's sizes, or one that broadcasts to them: its steps there are 0. */
+static void add_operand(details_call *to, int operand, const view *v)
 {
-    view middle = like_y(k);
-    weigh(k, &d->windows, &d->weight, &k->x, &middle, false);
-    return middle;
+    to->data[operand] = (int64_t)(intptr_t)v->data;
+    for (int i = 0; i < 5; i++)
+        to->integers[DETAIL_STEPS + 5 * operand + i] = v->strides[to->order[i]];
+}
+
+/* An operand of x's sizes as windows see it: their first elements; from these to the others are `places`. */
+static void add_elements(const call *k, details_call *to, int operand, int places, const view *v)
+{
+    view first = *v;
+    for (int i = 5 - k->ndim; i < 5; i++)
+        first.strides[i] = 2 * v->strides[i];
+    add_operand(to, operand, &first);
+    for (int j = 0; j < 1 << k->ndim; j++)
+        for (int i = 0; i < k->ndim; i++)
+            to->integers[places + j] += (j >> (k->ndim - 1 - i) & 1) * v->strides[5 - k->ndim + i];
+}
+
+/* What both passes know: the elements, the parameters, and the smoothed x, where it is a filter's. */
+static void add_inputs(call *k, details_call *to, const details *d)
+{
+    add_elements(k, to, DETAIL_OF_X, DETAIL_FROM, &k->x);
+    add_operand(to, DETAIL_OF_POWER, &d->power.values);
+    add_operand(to, DETAIL_OF_BASE, &d->base.values);
+    if (d->full) {
+        view middle = like_y(k);
+        weigh(k, &d->windows, &d->weight, &k->x, &middle, false);
+        add_operand(to, DETAIL_OF_MIDDLE, &middle);
+        to->integers[DETAIL_GIVEN] = 1;
+    }
+}
+
+static void run_details(call *k, details_call *to)
+{
+    int64_t tasks = product(to->integers + DETAIL_SIZES, 4), work = tasks * to->integers[DETAIL_SIZES + 4] * to->integers[DETAIL_ELEMENTS];
+    launch_tasks(k, needed_kernel(k, FORMULA_DETAIL, k->r->backward, LOOP_DETAIL), to->integers, to->data, work ? tasks : 0, DETAIL_WORK * work);
 }
 
 void dpp_forward(call *k)
 {
-    view y = result_view(k, k->r->y, "y", k->out_dims, k->dtype), middle = {0};
-    dpp_window w = {.elements = 1 << k->ndim, .symmetric = k->p.symmetric};
+    view y = result_view(k, k->r->y, "y", k->out_dims, k->dtype);
+    details_call to = open_call(k);
     details d;
     read_details(k, &d);
-    view x = first_elements(k, &k->x, w.from);
-    if (d.full)
-        middle = middle_of(k, &d);
-    each_row(k, DPP_FORWARD, &w, (const view *[]){&y, &x, &d.power.values, &d.base.values, d.full ? &middle : NULL}, 5);
+    add_inputs(k, &to, &d);
+    add_operand(&to, DETAIL_OF_Y, &y);
+    run_details(k, &to);
 }
 
 /* Elements that no window has: the last one of an odd axis. */
@@ -106,24 +140,28 @@ void dpp_backward(call *k)
 {
     const request *r = k->r;
     view grad = tensor_view(k, r->grad, "grad", k->out_dims, k->dtype), grad_x = result_view(k, r->grad_x, "grad_x", k->x.dims, k->dtype);
-    dpp_window w = {.elements = 1 << k->ndim, .symmetric = k->p.symmetric};
-    view middle = {0}, through = {0}, lam = {0}, alpha = {0};
+    view through = {0}, lam = {0}, alpha = {0};
+    details_call to = open_call(k);
     details d;
     read_details(k, &d);
-    view x = first_elements(k, &k->x, w.from), to = first_elements(k, &grad_x, w.to);
-    if (d.full) {
-        middle = middle_of(k, &d);
-        through = like_y(k);
-    }
-    if (r->grad_array)
+    add_inputs(k, &to, &d);
+    add_operand(&to, DETAIL_OF_GRAD, &grad);
+    add_elements(k, &to, DETAIL_OF_GRAD_X, DETAIL_TO, &grad_x);
+    if (r->grad_array) {
         lam = like_y(k);
-    if (r->grad_second)
+        add_operand(&to, DETAIL_OF_LAM, &lam);
+    }
+    if (r->grad_second) {
         alpha = like_y(k);
+        add_operand(&to, DETAIL_OF_ALPHA, &alpha);
+    }
+    if (d.full) {
+        through = like_y(k);
+        add_operand(&to, DETAIL_OF_THROUGH, &through);
+    }
     if (left_over(k))
-        each_row(k, CLEAR, NULL, (const view *[]){&grad_x}, 1);
-    each_row(k, DPP_BACKWARD, &w,
-             (const view *[]){&to, &x, &d.power.values, &d.base.values, d.full ? &middle : NULL, &grad, r->grad_array ? &lam : NULL,
-                              r->grad_second ? &alpha : NULL, d.full ? &through : NULL}, 9);
+        each_row(k, CLEAR, (const view *[]){&grad_x}, 1);
+    run_details(k, &to);
     if (r->grad_array)
         gather(k, &d.power, &lam, r->grad_array);
     if (r->grad_second)
@@ -132,7 +170,7 @@ void dpp_backward(call *k)
         return;
     view more = like_x(k);
     weigh(k, &d.windows, &d.weight, &through, &more, true);
-    each_row(k, ADD, NULL, (const view *[]){&grad_x, &more}, 2);
+    each_row(k, ADD, (const view *[]){&grad_x, &more}, 2);
     if (r->grad_weight)
         weigh_gradient(k, &d.windows, &d.weight, &k->x, &through);
 }

@@ -4,20 +4,14 @@
 
 #include "families.h"
 
-#define DPP_LEAST 1e-3 /* dpp.py's LEAST */
-
 #define REAL float
 #define NAMED(name) name##_float
 #define EXP expf
-#define POWER powf
-#define LOGARITHM logf
 #include "rows.h"
 
 #define REAL double
 #define NAMED(name) name##_double
 #define EXP exp
-#define POWER pow
-#define LOGARITHM log
 #include "rows.h"
 
 static const row_function functions[ROW_FUNCTIONS][2] = {
@@ -28,8 +22,6 @@ static const row_function functions[ROW_FUNCTIONS][2] = {
     [CLEAR] = {clear_float, clear_double},
     [SIGMOID] = {sigmoid_float, sigmoid_double},
     [THROUGH_SIGMOID] = {through_sigmoid_float, through_sigmoid_double},
-    [DPP_FORWARD] = {dpp_forward_float, dpp_forward_double},
-    [DPP_BACKWARD] = {dpp_backward_float, dpp_backward_double},
 };
 
 enum { PIECE = 1 << 12 }; /* elements of a long row that are one task */
@@ -37,7 +29,6 @@ enum { PIECE = 1 << 12 }; /* elements of a long row that are one task */
 /* The operands as few axes as they have together, the last of which are the rows, in pieces. */
 typedef struct {
     row_function f;
-    const void *how;
     int n, axes;
     int64_t item, dims[5], pieces;
     char *data[ROW_OPERANDS];
@@ -90,14 +81,14 @@ static void walk_tasks(void *argument, int64_t slot, int64_t lo, int64_t hi)
             at[i] = w->data[i] + place * w->item;
             steps[i] = w->steps[i][last];
         }
-        w->f(w->how, n, at, steps);
+        w->f(n, at, steps);
     }
 }
 
-void each_row(call *k, row_kind kind, const void *how, const view *const *operands, int n_operands)
+void each_row(call *k, row_kind kind, const view *const *operands, int n_operands)
 {
     static const int orders[2][5] = {{0, 1, 2, 3, 4}, {0, 2, 3, 4, 1}};
-    walk w = {.f = functions[kind][k->dtype == FLOAT64], .how = how, .n = n_operands, .item = item_bytes(k->dtype)};
+    walk w = {.f = functions[kind][k->dtype == FLOAT64], .n = n_operands, .item = item_bytes(k->dtype)};
     int64_t elements = product(operands[0]->dims, 5), tasks = 1;
     for (int i = 0; i < n_operands; i++)
         w.data[i] = operands[i] ? operands[i]->data : NULL;
@@ -108,5 +99,5 @@ void each_row(call *k, row_kind kind, const void *how, const view *const *operan
     w.pieces = (w.dims[w.axes - 1] + PIECE - 1) / PIECE;
     for (int axis = 0; axis < w.axes - 1; axis++)
         tasks *= w.dims[axis];
-    share_out(k, walk_tasks, &w, elements ? tasks * w.pieces : 0, 2 * elements * (kind < DPP_FORWARD ? 1 : 16));
+    share_out(k, walk_tasks, &w, elements ? tasks * w.pieces : 0, 2 * elements);
 }

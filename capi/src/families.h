@@ -173,25 +173,18 @@ bool launch(call *k, kernel_function f, const plan *made, bool backward, address
 
 /* The parts of [0, tasks) on as many threads as `work` elements are worth. */
 void share_out(call *k, void (*part)(void *argument, int64_t slot, int64_t lo, int64_t hi), void *argument, int64_t tasks, int64_t work);
-void launch_weighing(call *k, kernel_function f, const weighing *made, const void *data, int64_t tasks);
+void launch_tasks(call *k, kernel_function f, const int64_t *integers, const int64_t *data, int64_t tasks, int64_t work); /* that leaves none */
 
 /* elementwise.c: poolings' results combined, one row of elements at a time */
 enum { ROW_OPERANDS = 10 };
 
 /* n elements of every operand, which begin at `at` and are `step` elements apart; NULL: there is none. */
-typedef void (*row_function)(const void *how, int64_t n, void *const *at, const int64_t *step);
+typedef void (*row_function)(int64_t n, void *const *at, const int64_t *step);
 
-typedef enum { BLEND, SPLIT, TIMES_DISTANCE, ADD, CLEAR, SIGMOID, THROUGH_SIGMOID, DPP_FORWARD, DPP_BACKWARD, ROW_FUNCTIONS } row_kind;
-
-/* How detail-preserving pooling sees a window: the places of its elements in x and in its gradient. */
-typedef struct {
-    int elements;
-    bool symmetric;
-    int64_t from[8], to[8];
-} dpp_window;
+typedef enum { BLEND, SPLIT, TIMES_DISTANCE, ADD, CLEAR, SIGMOID, THROUGH_SIGMOID, ROW_FUNCTIONS } row_kind;
 
 /* Over all elements of the first view; strides of 0 broadcast. */
-void each_row(call *k, row_kind kind, const void *how, const view *const *operands, int n_operands);
+void each_row(call *k, row_kind kind, const view *const *operands, int n_operands);
 
 /* families.c */
 int main_formula(const call *k); /* but for variants of the fold */

@@ -259,9 +259,9 @@ static void run_part(void *argument, int64_t slot, int64_t lo, int64_t hi)
     j->kernel(&result, &exception, j->plan, j->data, slot, lo, hi);
 }
 
-void launch_weighing(call *k, kernel_function f, const weighing *made, const void *data, int64_t tasks)
+void launch_tasks(call *k, kernel_function f, const int64_t *integers, const int64_t *data, int64_t tasks, int64_t work)
 {
-    share_out(k, run_part, &(job){f, (int64_t)(intptr_t)made->integers, (int64_t)(intptr_t)data}, tasks, made->work);
+    share_out(k, run_part, &(job){f, (int64_t)(intptr_t)integers, (int64_t)(intptr_t)data}, tasks, work);
 }
 
 bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left)

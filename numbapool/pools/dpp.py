@@ -13,10 +13,11 @@ from itertools import product
 
 import numpy as np
 
-from .. import weigh, windows
+from .. import detail, weigh, windows
 from ..arrays import values
 from ..composed import Composed, five, spatial_of
 from ..forms import three
+from ..loops.cpu import detail as loop
 from ..parameters import REQUIRED, Parameter
 
 title = "detail-preserving (DPP)"
@@ -25,7 +26,6 @@ equation = "y = Σ wᵢ xᵢ / Σ wᵢ, wᵢ = (vᵢ / avg v)^(e^λ / 2) + e^α,
 gradient = "wᵢ / Σ w, and what v, avg v and I give"
 source = "Saeedan et al., CVPR 2018"
 example = {"lam": "np.zeros(x.shape[1])", "alpha": "np.zeros(x.shape[1])"}
-LEAST = 1e-3
 parameters = (
     Parameter("lam", REQUIRED, "array", "λ, one a channel: the larger, the more details count", leading=True, learnable=True, shapes=("channel",)),
     Parameter("alpha", REQUIRED, "array", "α, one a channel: e^α is added to all weights", leading=True, learnable=True, shapes=("channel",)),
@@ -51,13 +51,26 @@ class Halved:
 
 
 class Dpp(Composed):
-    """Every element of the windows is a strided view of x, and all else is arithmetic on views."""
+    """On a CPU kernels compute it (loops/cpu/detail.py), on a device arithmetic on views of x, one for each element of the windows."""
 
-    def places(self, call):
-        """Where the elements of the windows lie, as indices."""
-        spatial = call.out_dims[5 - call.ndim:]
-        return [(slice(None), slice(None), *(slice(i, 2 * n, 2) for i, n in zip(which, spatial, strict=True)))
-                for which in product((0, 1), repeat=call.ndim)]
+    def forward_of(self, call, window, x):
+        """y."""
+        if call.library.index is None:
+            return spatial_of(self.on_host(call, x)[0], call.ndim)
+        elements, _, _, _, powers, _, base = self.state(call, x)
+        return sum((p + base) * e for p, e in zip(powers, elements, strict=True)) / (sum(powers) + len(elements) * base)
+
+    def backward_of(self, call, window, x, grad):
+        """grad_x, grad_lam, grad_alpha, and with a filter grad_weight."""
+        pull = self.on_host if call.library.index is None else self.on_device_backward
+        grad_x, lam, alpha, *of_middle = (spatial_of(a, call.ndim) for a in pull(call, x, grad))
+        found = [self.gathered(call, g, self.parameters[name], self.host(call, name)) for g, name in ((lam, "lam"), (alpha, "alpha"))]
+        if call.own["weight"] is None:
+            return [grad_x, *found]
+        taps, planes, weight = self.taps(call, x)
+        through = five(*of_middle)
+        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape(len(weight), *weight.shape[-call.ndim:])
+        return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.from_host(call, grad_weight)]
 
     def filters(self, call, x):
         """The taps of I, and its weights as (C, D, H, W)."""
@@ -70,18 +83,6 @@ class Dpp(Composed):
                 for i, (n, size) in enumerate(zip(call.outputs, call.x.dims[2:], strict=True))]
         return (weigh.single(x.shape[1], True), *taps), weight.reshape(len(weight), *(1,) * missing, *shape[1:])
 
-    def state(self, call, x):
-        """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
-        power, base = (self.on_device(call, np.exp(self.host(call, p)) * s) for p, s in (("lam", 0.5), ("alpha", 1.0)))
-        elements = [x[place] for place in self.places(call)]
-        n = len(elements)
-        middle = sum(elements) / n if call.own["weight"] is None else spatial_of(weigh.weigh(call, *self.taps(call, x)), call.ndim)
-        away = [(e - middle) if call.own["symmetric"] else (e - middle) * (e > middle) for e in elements]
-        v = [d * d + LEAST for d in away]
-        mean = sum(v) / n
-        ratio = [each / mean for each in v]
-        return elements, away, ratio, mean, [r ** power for r in ratio], power, base
-
     def taps(self, call, x):
         """What `weigh` takes for I."""
         taps, weight = self.filters(call, x)
@@ -91,13 +92,42 @@ class Dpp(Composed):
         """A parameter of the channels as it broadcasts to y."""
         return self.broadcast(call, self.parameters[name])
 
-    def forward_of(self, call, window, x):
-        """y."""
-        elements, _, _, _, powers, _, base = self.state(call, x)
-        return sum((p + base) * e for p, e in zip(powers, elements, strict=True)) / (sum(powers) + len(elements) * base)
+    def exponentials(self, call):
+        """e^lam / 2 and e^alpha as they broadcast to y."""
+        return [np.exp(self.host(call, name)) * scale for name, scale in (("lam", 0.5), ("alpha", 1.0))]
 
-    def backward_of(self, call, window, x, grad):
-        """grad_x, grad_lam, grad_alpha, and with a filter grad_weight."""
+    def middle(self, call, x):
+        """I, where it is a filter's, as (N, C, D, H, W)."""
+        return None if call.own["weight"] is None else weigh.weigh(call, *self.taps(call, x))
+
+    def on_host(self, call, x, grad=None):
+        """y, or the gradients of x, of each window's lam and alpha, and of I, as (N, C, D, H, W)."""
+        power, base = map(five, self.exponentials(call))
+        how = call.ndim, call.outputs, call.own["symmetric"], power, base, self.middle(call, x)
+        return detail.run(five(x), *how, None if grad is None else five(grad))
+
+    # ------------------------------------------------------------ on a device
+
+    def places(self, call):
+        """Where the elements of the windows lie, as indices."""
+        spatial = call.out_dims[5 - call.ndim:]
+        return [(slice(None), slice(None), *(slice(i, 2 * n, 2) for i, n in zip(which, spatial, strict=True)))
+                for which in product((0, 1), repeat=call.ndim)]
+
+    def state(self, call, x):
+        """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
+        power, base = (self.on_device(call, p) for p in self.exponentials(call))
+        elements = [x[place] for place in self.places(call)]
+        n = len(elements)
+        middle = sum(elements) / n if call.own["weight"] is None else spatial_of(self.middle(call, x), call.ndim)
+        away = [(e - middle) if call.own["symmetric"] else (e - middle) * (e > middle) for e in elements]
+        v = [d * d + loop.LEAST for d in away]
+        mean = sum(v) / n
+        ratio = [each / mean for each in v]
+        return elements, away, ratio, mean, [r ** power for r in ratio], power, base
+
+    def on_device_backward(self, call, x, grad):
+        """The gradients of x, of each window's lam and alpha, and of I, as (N, C, D, H, W)."""
         elements, away, ratio, mean, powers, power, base = self.state(call, x)
         n = len(elements)
         total = sum(powers) + n * base
@@ -109,17 +139,10 @@ class Dpp(Composed):
         shared = sum(g * r for g, r in zip(of_ratio, ratio, strict=True)) / n
         of_away = [(g - shared) * 2 * d / mean for g, d in zip(of_ratio, away, strict=True)]
         of_middle = -sum(of_away)
-        lite = call.own["weight"] is None
         grad_x = self.zeros_like(call, x)
         for place, p, d in zip(self.places(call), powers, of_away, strict=True):
-            grad_x[place] = grad * (p + base) / total + d + (of_middle / n if lite else 0)
-        found = [self.gathered(call, g, self.parameters[name], self.host(call, name)) for g, name in ((lam, "lam"), (sum(of_weight) * base, "alpha"))]
-        if lite:
-            return [grad_x, *found]
-        taps, planes, weight = self.taps(call, x)
-        through = five(of_middle)
-        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape(len(weight), *weight.shape[-call.ndim:])
-        return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.from_host(call, grad_weight)]
+            grad_x[place] = grad * (p + base) / total + d + (of_middle / n if call.own["weight"] is None else 0)
+        return map(five, (grad_x, lam, sum(of_weight) * base, of_middle))
 
 
 operation = Dpp
