@@ -38,7 +38,7 @@ LOOPS = (
     "VOTE_FEW", "VOTE_SORTED",  # with places
     "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
     "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
-    "DETAIL",
+    "DETAIL",  # detail-preserving pooling
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import kernels, threads
 from .libraries import address_of
 from .loops.cpu import detail as at
-from .weigh import order_of
+from .weigh import like, order_of
 
 WORK = 16  # elements read that a window's element is worth
 
@@ -27,12 +27,6 @@ def plan(sizes: tuple[int, ...], steps: tuple[tuple[int, ...] | None, ...], plac
     for first, own in zip((at.FROM, at.TO), places, strict=True):
         made[first:first + len(own)] = own
     return made
-
-
-def like(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Memory of a shape, in x's order of axes."""
-    order = (0, *order_of(x))
-    return np.empty([shape[k] for k in order], x.dtype).transpose(np.argsort(order))
 
 
 def elements_of(x: np.ndarray, windows: tuple[int, ...], ndim: int) -> tuple[np.ndarray, tuple[int, ...]]:

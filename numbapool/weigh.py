@@ -128,6 +128,12 @@ def order_of(x: np.ndarray) -> tuple[int, ...]:
     return (2, 3, 4, 1) if x.shape[1] > 1 and steps and abs(x.strides[1]) <= min(steps) else (1, 2, 3, 4)
 
 
+def like(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Memory of a shape (N, C, D, H, W), its axes in the order of x's."""
+    order = (0, *order_of(x))
+    return np.empty([shape[k] for k in order], x.dtype).transpose(np.argsort(order))
+
+
 def run(loop: str, taps: Four, x: np.ndarray, y: np.ndarray, weights: np.ndarray, order: tuple[int, ...], steps: tuple[int, ...],
         transposed: bool = False) -> None:
     """One kernel over all of y: its rows, or for `weigh_sums` its planes; steps : distances of weights along the axes."""
@@ -146,7 +152,7 @@ def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool) ->
     """`weigh` for NumPy's arrays."""
     order, weights = order_of(x), np.ascontiguousarray(weights, x.dtype)
     shape = (x.shape[0], *(len(t.sides(transposed)[0]) for t in taps))
-    y = np.empty([shape[k] for k in (0, *order)], x.dtype).transpose(np.argsort((0, *order)))
+    y = like(x, shape)
     run("weigh", taps, x, y, weights, order, steps_of(weights), transposed)
     return y
 
