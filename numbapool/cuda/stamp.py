@@ -90,9 +90,10 @@ class Kernel:
     def names(self, device: Any) -> dict[str, Any]:
         """Everything that the loop may read, as plain Python and the device's primitives."""
         real, storage = real_name(self.dtype), storage_name(self.dtype)
-        names = {k: v for k, v in plain(random).items() if k not in ("uniforms", "key")} | numeric.namespace(self.dtype)
+        common = numeric.namespace(self.dtype)
+        names = {k: v for k, v in plain(random).items() if k not in ("uniforms", "key")} | common
         for module in (layout, ground, *self.modules):
-            names |= {k: v for k, v in plain(module).items() if k not in numeric.namespace(self.dtype) or module is ground}
+            names |= {k: v for k, v in plain(module).items() if k not in common or module is ground}
         ix = np.int64 if self.wide else np.int32
         own = device.names(self.dtype, self.lanes, self.wide)
         stack, index = own.pop("lanes_of"), "long" if self.long_index else "place"
