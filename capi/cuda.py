@@ -122,7 +122,7 @@ def strips(most: int, dtype: str) -> Iterator[dict[str, Any]]:
 
 def fold(f: kernels.Formula, dtype: str) -> Iterator[Entry]:
     """The kernels of a fold.  Those of places of 64 bits sum row by row, and serve every call."""
-    most = python_families.MOST_POWERS if hasattr(f.module, "variant") else python_families.MOST_LANES
+    most = python_families.most_lanes(f.module)
     all_shapes = shapes(most, dtype)
     vectors = [s for s in all_shapes if s.get("lanes", 1) > 1 or not s]
     uniforms = (False, True) if f.name == "avg" else (False,)  # of the others, few read the divisor at all
@@ -238,7 +238,7 @@ def constants() -> dict[str, int]:
     """The numbers that planners and kernels share, by their names in C."""
     at = {f"CU_{name}": value for name, value in vars(layout).items() if name.isupper()}
     common = {name: getattr(python_plan, name) for name in ("BLOCK", "MOST_BLOCKS", "LARGE", "MOST_PARTS", "PART")}
-    common |= {name: getattr(python_families, name) for name in ("MOST_LANES", "VECTOR_BYTES", "MOST_POWERS", "MOST_STRIDE", "MOST_KERNEL",
+    common |= {name: getattr(python_families, name) for name in ("MOST_LANES", "VECTOR_BYTES", "FEW_LANES", "MOST_STRIDE", "MOST_KERNEL",
                                                                  "SCATTERERS", "MOST_SLICES")}
     return at | {f"CU_{k}": v for k, v in common.items()} | {f"CU_{name.upper()}": i for i, name in enumerate(LOOPS)}
 
@@ -270,5 +270,7 @@ def source(chosen: Sequence[Entry], files: dict[str, Path]) -> str:
         *lines, "const cuda_row cuda_rows[] = {", *(rows or ["    {0, NULL, 0},"]), "};", f"const int cuda_row_count = {len(rows)};", "",
         f"const unsigned char *const cuda_images[] = {{{', '.join(images) or 'NULL'}}};", f"const int cuda_image_count = {len(files)};",
         f"const int cuda_architectures[CU_ARCHITECTURES] = {{{', '.join(map(str, ARCHITECTURES))}}};", "",
-        "const bool cuda_powers[FORMULA_COUNT] = {",
-        *(f"    [FORMULA_{f.name.upper()}] = true," for f in formulas().values() if hasattr(f.module, "variant")), "};", ""])
+        "const bool cuda_crowded[FORMULA_COUNT] = {",
+        *(f"    [FORMULA_{f.name.upper()}] = true," for f in formulas().values()
+          if python_families.most_lanes(f.module) < python_families.MOST_LANES),
+        "};", ""])

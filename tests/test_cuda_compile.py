@@ -46,7 +46,7 @@ def kernels_of(name: str, dtype: str) -> list:
             for e in examples(name, ndim, few=True)[:SOME.get(name)]:
                 e = in_dtype(e, kind_of(dtype)) if dtype not in INTEGERS else Example(**{**vars(e), "x": e.x.astype(dtype)})
                 for x in (e.x, wider(e)):
-                    if x is not e.x and any(isinstance(a, np.ndarray) and a.ndim > 1 for a in (*e.args, *e.kwargs.values())):
+                    if x is not e.x and any(isinstance(a, np.ndarray) and a.ndim for a in (*e.args, *e.kwargs.values())):
                         continue  # arguments with as many channels as the example's x
                     there = moved(gpu, e, x)
                     got = run(there, there.x)
@@ -63,7 +63,7 @@ def test_kernels_compile(name, dtype, request):
     if dtype == "float16" and name not in ("avg", "max") and not whole(request):
         pytest.skip("done by `make test-full`")
     found = kernels_of(name, dtype)
-    assert found
+    assert found or name in ("blur", "dpp")  # these take the operators of the caller's library
     for kernel in found:
         text = kernel.ptx()
         assert ".extern" not in text and "call" not in re.sub(r"//.*", "", text), kernel.name
@@ -84,9 +84,9 @@ def test_channels_first_forward_reads_16_bytes_at_once(function, dtype, window):
         getattr(numbapool, f"{function}_pool2d")(x, *lead, *window)
         (kernel,) = gpu.kernels.values()
     text = kernel.ptx()
-    powers = function in ("lp", "gem") and x.dtype.itemsize == 2  # four lanes, of 8 bytes
-    assert kernel.loop.startswith("strip") and kernel.lanes * x.dtype.itemsize == (8 if powers else 16)
-    assert powers or re.search(WIDE_LOAD, text)
+    few = function in ("lip", "lp", "gem") and x.dtype.itemsize == 2  # four lanes, of 8 bytes
+    assert kernel.loop.startswith("strip") and kernel.lanes * x.dtype.itemsize == (8 if few else 16)
+    assert few or re.search(WIDE_LOAD, text)
     for capability in CAPABILITIES:
         check(kernel, text, capability)
 

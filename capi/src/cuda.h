@@ -24,7 +24,7 @@ extern const int cuda_row_count;
 extern const unsigned char *const cuda_images[]; /* of modules: eight sizes, of cubins, of PTX, and last of the stream, which follows */
 extern const int cuda_image_count;
 extern const int cuda_architectures[CU_ARCHITECTURES];
-extern const bool cuda_powers[FORMULA_COUNT]; /* formulas with powers, whose lanes are fewer */
+extern const bool cuda_crowded[FORMULA_COUNT]; /* formulas whose lanes are few */
 
 /* ---------------------------------------------------------------- programs */
 
@@ -111,8 +111,8 @@ void cuda_at(operands *o, int slot, uint64_t address, const int64_t strides[5]);
 void cuda_view(operands *o, int slot, const view *v);
 void cuda_in_space(call *k, operands *o, int slot, int64_t rows, int item); /* work memory for so many numbers an output, in the order of the lanes */
 bool cuda_aligned(const operands *o, unsigned slots);                      /* whether all begin at a multiple of a vector */
-int cuda_lanes(const call *k, bool vectors, bool powers, dtype t, const operands *o, unsigned slots);
-const cuda_row *cuda_strip(const call *k, bool vectors, bool powers, const operands *o, unsigned reads, unsigned writes, kernel_key *key);
+int cuda_lanes(const call *k, bool vectors, bool crowded, dtype t, const operands *o, unsigned slots);
+const cuda_row *cuda_strip(const call *k, bool vectors, bool crowded, const operands *o, unsigned reads, unsigned writes, kernel_key *key);
 
 /* ---------------------------------------------------------------- families (cuda_fold.c, cuda_select.c) */
 

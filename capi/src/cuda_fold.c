@@ -12,7 +12,7 @@ typedef struct {
     cuda_head head;
     operands o;
     int formula;
-    bool backward, plain, powers, wide, vectors, cut, uniform;
+    bool backward, plain, crowded, wide, vectors, cut, uniform;
     unsigned reads, seen, more; /* what is read; all that decides about lanes; what all launches see besides */
     int lanes;
     double numbers[4];
@@ -100,7 +100,7 @@ static void fold_launch(fold *f, int loop, unsigned slots, bool cut_windows)
                      .numbers = f->numbers};
     const cuda_row *row = NULL;
     if (loop == CU_FOLD_FORWARD && !cut_windows)
-        row = cuda_strip(f->k, f->vectors, f->powers, &f->o, f->reads & ~BIT(CU_Y), BIT(CU_Y), &key);
+        row = cuda_strip(f->k, f->vectors, f->crowded, &f->o, f->reads & ~BIT(CU_Y), BIT(CU_Y), &key);
     if (!row)
         row = cuda_pick(f->k, &key, true);
     check_divisor(f, &key);
@@ -131,7 +131,7 @@ static fold fold_of(call *k)
     cuda_drawn(k);
     fold f = {.k = k, .head = cuda_head_of(k, k->lanes), .backward = k->r->backward, .plain = formula_infos[cuda_formula_of(k)].plain_sum};
     f.formula = cuda_formula_of(k);
-    f.powers = cuda_powers[f.formula];
+    f.crowded = cuda_crowded[f.formula];
     f.uniform = f.head.share != 0;
     f.n_numbers = k->pooling->n_numbers;
     read_numbers(k, f.numbers);
@@ -150,7 +150,7 @@ static fold fold_of(call *k)
 static void fold_decide(fold *f)
 {
     f->vectors = cuda_aligned(&f->o, f->seen);
-    f->lanes = cuda_lanes(f->k, f->vectors, f->powers, f->k->dtype, &f->o, f->seen);
+    f->lanes = cuda_lanes(f->k, f->vectors, f->crowded, f->k->dtype, &f->o, f->seen);
     f->wide = cuda_wide(&f->head, &f->o, f->seen);
     f->cut = fold_cuts(f);
 }

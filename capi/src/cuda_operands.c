@@ -47,16 +47,16 @@ static bool multiples(const int64_t strides[5], const int64_t dims[5], int witho
     return true;
 }
 
-static int lanes_at_most(bool powers, dtype t)
+static int lanes_at_most(bool crowded, dtype t)
 {
-    int lanes = CU_VECTOR_BYTES / item_bytes(t), most_lanes = powers ? CU_MOST_POWERS : CU_MOST_LANES;
+    int lanes = CU_VECTOR_BYTES / item_bytes(t), most_lanes = crowded ? CU_FEW_LANES : CU_MOST_LANES;
     return lanes < most_lanes ? lanes : most_lanes;
 }
 
 /* How many channels a task takes at once: as many as one access reads, if they lie side by side in all operands. */
-int cuda_lanes(const call *k, bool vectors, bool powers, dtype t, const operands *o, unsigned slots)
+int cuda_lanes(const call *k, bool vectors, bool crowded, dtype t, const operands *o, unsigned slots)
 {
-    int lanes = vectors && k->lanes ? lanes_at_most(powers, t) : 1;
+    int lanes = vectors && k->lanes ? lanes_at_most(crowded, t) : 1;
     for (bool suits = false; lanes > 1; lanes /= 2) {
         suits = k->x.dims[1] % lanes == 0;
         for (int i = 0; i < CU_OPERANDS && suits; i++)
@@ -69,14 +69,14 @@ int cuda_lanes(const call *k, bool vectors, bool powers, dtype t, const operands
 }
 
 /* Windows side by side in channels-first memory: sets the key's strip where these and the memory suit and there is a kernel. */
-const cuda_row *cuda_strip(const call *k, bool vectors, bool powers, const operands *o, unsigned reads, unsigned writes, kernel_key *key)
+const cuda_row *cuda_strip(const call *k, bool vectors, bool crowded, const operands *o, unsigned reads, unsigned writes, kernel_key *key)
 {
     const axis *a = &k->axes[2];
     kernel_key found = *key;
     int lanes = CU_VECTOR_BYTES / item_bytes(k->dtype);
     if (!vectors || k->lanes || !a->regular || a->step != 1 || a->planes || lanes == 1)
         return NULL;
-    lanes = lanes_at_most(powers, k->dtype);
+    lanes = lanes_at_most(crowded, k->dtype);
     if (a->stride > CU_MOST_STRIDE || a->kernel > CU_MOST_KERNEL || -a->origin > CU_MOST_KERNEL || k->x.dims[4] % lanes)
         return NULL;
     found.whole = k->out_dims[4] % lanes == 0;

@@ -4,6 +4,8 @@ What a kernel hands to the next one lies in memory of the caller's library, whic
 """
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -21,10 +23,24 @@ from . import kernels
 from .plan import LARGE, Header, Tables, Task, Work
 from .stamp import Kernel
 
-MOST_LANES, VECTOR_BYTES = 8, 16
-MOST_POWERS = 4  # lanes of formulas with powers: the compiler does not unroll more of them, and their lanes would lie in memory
+MOST_LANES, FEW_LANES, VECTOR_BYTES = 8, 4, 16
 MOST_STRIDE, MOST_KERNEL = 3, 5  # of windows that a task takes side by side: more would take too many registers
 SCATTERERS, MOST_SLICES = 1 << 16, 1 << 10  # threads that are aimed at where slices of planes are written; slices of a plane at most
+
+
+@functools.cache
+def most_lanes(formula: types.ModuleType) -> int:
+    """How many elements a task of a formula has side by side at most.
+
+    With powers, two inputs, more than two sums, or elements that take a whole step, they are FEW: the compiler does not unroll loops over more
+    of them, whose lanes would then lie in memory.
+    """
+    if not hasattr(formula, "step"):
+        return MOST_LANES
+    parameters = sum(p.kind in ("number", "positive", "array") for p in getattr(formula, "parameters", ()))
+    steps = getattr(formula, "recompute", True) and hasattr(formula, "common") and not hasattr(formula, "lift")
+    crowded = hasattr(formula, "variant") or steps or getattr(formula, "elements", 1) == 2 or lifts(formula, True, parameters, 0)[0] > 2
+    return FEW_LANES if crowded else MOST_LANES
 
 
 def header(call: Call, tables: Tables | None = None, channel: bool | None = None) -> Header:
@@ -34,8 +50,7 @@ def header(call: Call, tables: Tables | None = None, channel: bool | None = None
 
 def lanes_of(call: Call, vectors: bool, dtype: str, *operands: View) -> int:
     """How many channels a task takes at once: as many as one access reads, if they lie side by side in all operands."""
-    most = MOST_POWERS if hasattr(call.formula, "variant") else MOST_LANES
-    lanes = min(most, VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize) if vectors and call.lanes else 1
+    lanes = min(most_lanes(call.formula), VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize) if vectors and call.lanes else 1
 
     def suits(v: View) -> bool:
         others = [s for s, n in zip((v.strides[0], *v.strides[2:]), (v.dims[0], *v.dims[2:]), strict=True) if n > 1]
@@ -51,7 +66,7 @@ def strip_of(call: Call, vectors: bool, dtype: str, reads: list[View], writes: l
     if not vectors or call.lanes or axis.grid is None or axis.step != 1 or axis.first.ndim == 2 or lanes == 1:
         return 1, None
     origin, stride, kernel = axis.grid
-    lanes = min(lanes, MOST_POWERS if hasattr(call.formula, "variant") else MOST_LANES)
+    lanes = min(lanes, most_lanes(call.formula))
     lies = all(v.strides[4] == 1 and not any(s % lanes for s, n in zip(v.strides[:4], v.dims[:4], strict=True) if n > 1) for v in reads)
     if stride > MOST_STRIDE or kernel > MOST_KERNEL or not lies or call.x.dims[4] % lanes or any(v.strides[4] != 1 for v in writes):
         return 1, None

@@ -58,6 +58,38 @@ def exact(f, x, l, x_at, l_at, box, q):
     return m, total
 
 
+def exact_lanes(f, x, l, x_at, l_at, box, p, q, acc, ref, v, u):
+    """The references and the folds of the lanes, which have one window, in the same two passes."""
+    row = accumulators()
+    for j in range(LANES):
+        put(acc, j, empty())
+        ref[j] = first_start()
+    for turn in range(0 if FIRST else 1, 2):
+        for a in range(box[3]):
+            d = madd(ix(a), ix(f[D_STEP]), box[0])
+            for b in range(box[4]):
+                h = madd(ix(b), ix(f[H_STEP]), box[1])
+                at, at2 = spot(x, d, h, box[2]), spot(l, d, h, box[2])
+                for j in range(LANES):
+                    put(row, j, start())
+                for t in range(box[5]):
+                    w = madd(ix(t), ix(f[W_STEP]), ix(0))
+                    take(x_at, madd(w, ix(x[5]), at), v)
+                    take2(l_at, madd(w, ix(l[5]), at2), u)
+                    for j in range(LANES):
+                        own = q + lane_params(p, j)
+                        if turn == 0:
+                            ref[j] = surveyed(ref[j], v[j], u[j], own)
+                        else:
+                            put(row, j, stepped(get(row, j), v[j], u[j], ref[j], own))
+                if turn == 1:
+                    for j in range(LANES):
+                        put(acc, j, plus(get(acc, j), get(row, j)))
+        if turn == 0:
+            for j in range(LANES):
+                ref[j] = first_stop(ref[j], real(box[3] * box[4] * box[5]))
+
+
 def repair(f, o, n, c, od, oh, ow, todo, acc, ref):
     """The folds of the lanes whose bits are set in `todo`, exactly: one copy of the loops, and lanes at known places, which stay in registers."""
     x, l = o[X], o[LOGIT]
@@ -83,7 +115,9 @@ def joined(f, work, at, acc, v):
 
 def fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u):
     """The folds of a task; those that are not with the common reference, as bits."""
+    x, l = o[X], o[LOGIT]
     if APART:
+        exact_lanes(f, x, l, base(x, n, c, SIZE), base(l, n, c, SIZE), window_of(f, n, c, od, oh, ow), p, q, acc, ref, v, u)
         todo = (1 << LANES) - 1
     else:
         for j in range(LANES):
@@ -92,14 +126,13 @@ def fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u):
         if CUT:
             joined(f, base(o[PARTS], n, c, REAL_SIZE), spot(o[PARTS], od, oh, ow), acc, v)
         else:
-            x, l = o[X], o[LOGIT]
             near(f, x, l, base(x, n, c, SIZE), base(l, n, c, SIZE), window_of(f, n, c, od, oh, ow), p, q, acc, v, u)
         todo = 0
         for j in range(LANES):
             if not safe(get(acc, j), *(q + lane_params(p, j))):
                 todo |= 1 << j
-    if todo:
-        repair(f, o, n, c, od, oh, ow, todo, acc, ref)
+        if todo:
+            repair(f, o, n, c, od, oh, ow, todo, acc, ref)
     return todo
 
 
