@@ -21,7 +21,7 @@ test: lint plain cuda capi-few
 
 # with the whole C library, whose bits are compared with those of kernels that Python compiles for the same kind of processor
 test-full: lint plain capi
-	$(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(EMULATED)
+	for file in $(EMULATED); do $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $$file || exit 1; done
 	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(REST)
 	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES=-prefer-256-bit \
 	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/test_capi.py
