@@ -24,7 +24,7 @@ from . import kernels
 from .cuda_images import ARCHITECTURES
 
 LOOPS = ("fold_forward", "strip_forward", "fold_parts", "fold_terms", "fold_gather", "select_forward", "strip_select", "select_parts",
-         "index_gather", "index_scatter", "index_read", "draw_forward", "order_forward", "order_gather")
+         "index_gather", "index_scatter", "index_read", "draw_forward", "order_forward", "order_gather", "fold_disjoint", "strip_disjoint")
 KEY = {"formula": 6, "loop": 4, "backward": 1, "dtype": 4, "lanes": 4, "channel": 1, "wide": 1, "uniform": 1, "cut": 1, "rows": 1, "values": 1,
        "indexed": 1, "long_index": 1, "per_plane": 1, "sampled": 1, "adding": 1, "kernel": 3, "stride": 2, "left": 3, "whole": 1}  # bits
 FEW_ARCHITECTURES = (90, 120)  # of the cubins of a library to test with
@@ -80,9 +80,9 @@ class Entry:
     def made(self) -> Kernel:
         """The kernel."""
         strip = python.Strip(self.kernel, self.stride, self.left, self.whole) if self.kernel else None
-        if "fold" in self.loop or self.loop == "strip_forward":
+        if "fold" in self.loop or self.loop in ("strip_forward", "strip_disjoint"):
             f = formulas()[self.formula]
-            if f.only_backward and self.loop != "fold_gather":  # an option that these loops do not read
+            if f.only_backward and self.loop not in ("fold_gather", "fold_disjoint", "strip_disjoint"):  # an option that these loops do not read
                 f = formulas()[kernels.fold_name(f.module.__name__.rpartition(".")[2])]
             return python.fold_kernel(self.loop, f.module, self.backward, self.dtype, f.numbers, f.arrays, f.backward if self.backward else f.forward,
                                       self.lanes, self.channel, self.wide, uniform=self.uniform, cut=self.cut, long=self.rows, strip=strip)
@@ -141,6 +141,10 @@ def fold(f: kernels.Formula, dtype: str) -> Iterator[Entry]:
     if not f.plain_sum:
         yield from (entry("fold_terms", s, backward=True) for s in (*all_shapes, {"rows": True}, last, *({**s, "cut": True} for s in vectors)))
         yield from (entry("fold_parts", s, backward=True) for s in vectors)
+        yield from (entry("fold_disjoint", s, backward=True) for s in all_shapes)
+        if f.name in COMMON or dtype == "float32":
+            pairs = python_families.PAIRS._asdict()
+            yield from (entry("strip_disjoint", s, backward=True) for s in strips(most, dtype) if pairs.items() <= s.items())
     for uniform in uniforms:
         yield from (entry("fold_gather", s, {"uniform": uniform}, backward=True) for s in all_shapes)
     yield entry("fold_gather", {"wide": True}, backward=True)
@@ -238,7 +242,7 @@ def constants() -> dict[str, int]:
     """The numbers that planners and kernels share, by their names in C."""
     at = {f"CU_{name}": value for name, value in vars(layout).items() if name.isupper()}
     common = {name: getattr(python_plan, name) for name in ("BLOCK", "MOST_BLOCKS", "LARGE", "MOST_PARTS", "PART")}
-    common |= {name: getattr(python_families, name) for name in ("MOST_LANES", "VECTOR_BYTES", "FEW_LANES", "MOST_STRIDE", "MOST_KERNEL",
+    common |= {name: getattr(python_families, name) for name in ("MOST_LANES", "VECTOR_BYTES", "FEW_LANES", "MOST_TILE", "MOST_STRIDE", "MOST_KERNEL",
                                                                  "SCATTERERS", "MOST_SLICES")}
     return at | {f"CU_{k}": v for k, v in common.items()} | {f"CU_{name.upper()}": i for i, name in enumerate(LOOPS)}
 

@@ -61,7 +61,7 @@ class Recorder:
         own = importlib.import_module(ALIKE.get(formula.__name__, formula.__name__))
         f = next((f for f in cuda.formulas().values() if f.module is own and (f.backward if backward else f.forward) == options
                   and not (f.only_backward and not backward)), None)
-        uniform_counts = loop in ("fold_forward", "strip_forward", "fold_terms") or (loop == "fold_gather" and f is not None and f.plain_sum)
+        uniform_counts = loop not in ("fold_parts", "fold_gather") or (loop == "fold_gather" and f is not None and f.plain_sum)
         entry = None if f is None or apart else cuda.Entry(f.name, loop, dtype, lanes, channel, backward, wide, uniform and uniform_counts, cut, long,
                                                            **(strip._asdict() if strip else {}))
         return self.noted(self.before["fold_kernel"](loop, formula, backward, dtype, numbers, arrays, options, lanes, channel, wide, uniform=uniform,
@@ -102,7 +102,9 @@ def contents(gpu: Emulator, words: np.ndarray) -> dict[str, list]:
         found[f"{axis} first"] = table(at.D_FIRST + i, outputs * planes).tolist()
         found[f"{axis} count"] = table(at.D_COUNT + i, outputs).tolist()
         found[f"{axis} share"] = table(at.D_SHARE + i, outputs).tolist()
-        if words[at.D_COVER + i]:
+        if words[at.D_COVER + i] and not words[at.D_LIST + i]:  # of disjoint windows
+            found[f"{axis} tiles"] = table(at.D_COVER + i, 2 * outputs).tolist()
+        elif words[at.D_COVER + i]:
             bounds = table(at.D_COVER + i, 2 * size)
             found[f"{axis} cover"] = bounds.tolist()
             found[f"{axis} list"] = table(at.D_LIST + i, bounds.max(initial=0)).tolist()

@@ -9,6 +9,7 @@ from emulator import Emulator
 from test_capi import kind_of, orders
 from test_forward import in_dtype, run
 
+import numbapool
 from numbapool.testing import TOLERANCE
 
 pytestmark = [pytest.mark.jit, pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")]
@@ -62,3 +63,23 @@ def test_registry(request, gpu, name, ndim, dtype):
             if e.indexed:
                 close(there.backward(gpu.array(grad), there.x, *there.args, **e.kwargs, indices=got[1]),
                       wanted[0] if isinstance(wanted, tuple) else wanted, dtype, e.label)
+
+
+@pytest.mark.parametrize(("shape", "window", "loops"), [
+    ((1, 8, 6, 16), (2, 2, 0), ("strip_disjoint", "fold_disjoint")), ((1, 4, 7, 9), (2, 3, 1), ("fold_disjoint", "fold_disjoint")),
+    ((1, 4, 10, 12), (3, 4, 0), ("fold_disjoint", "fold_disjoint")), ((1, 4, 6, 6), (3, 2, 1), ("fold_terms", "fold_terms"))])
+def test_windows_that_share_no_element_hand_out_their_gradients_at_once(gpu, shape, window, loops):
+    rng = np.random.default_rng(0)
+    x, logit = rng.standard_normal((2, *shape)).astype(np.float32)
+    x[0, 0, :3, :3] = 300  # out of the common reference's reach
+    for loop, a, b in zip(loops, orders(x), orders(logit), strict=False):  # channels-first, channels-last
+        y = numbapool.lip_pool2d(a, b, *window)
+        grad = rng.standard_normal(y.shape).astype(np.float32)
+        for backward, args in ((numbapool.soft_pool2d_backward, ()), (numbapool.lip_pool2d_backward, (b,))):
+            wanted = backward(grad, a, *args, *window)
+            seen = len(gpu.mock.launches())
+            found = backward(gpu.array(grad), gpu.array(a), *map(gpu.array, args), *window)
+            for g, w in zip(found if args else (found,), wanted if args else (wanted,), strict=True):
+                close(g, w, "float32", f"{backward.__name__} {shape} {window}")
+            names = [launch.name for launch in gpu.mock.launches()[seen:]]
+            assert loop in names[0] and len(names) == (1 if "disjoint" in loop else 2)

@@ -21,6 +21,7 @@ full = pytest.mark.full
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
 REGISTERS = 168  # of a thread: with more, fewer than three warps a scheduler are left
 WIDE_LOAD = r"ld\.global\.nc\.(v4\.\w*32|v2\.\w*64)"  # of 16 bytes
+WIDE_STORE = r"st\.global\.(v4\.\w*32|v2\.\w*64)"
 
 
 def wider(e: Example) -> np.ndarray:
@@ -87,6 +88,23 @@ def test_channels_first_forward_reads_16_bytes_at_once(function, dtype, window):
     few = function in ("lip", "lp", "gem") and x.dtype.itemsize == 2  # four lanes, of 8 bytes
     assert kernel.loop.startswith("strip") and kernel.lanes * x.dtype.itemsize == (8 if few else 16)
     assert few or re.search(WIDE_LOAD, text)
+    for capability in CAPABILITIES:
+        check(kernel, text, capability)
+
+
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(d, marks=full) for d in ("float16", "float64"))])
+@pytest.mark.parametrize("function", ["soft", *(pytest.param(n, marks=full) for n in ("lip", "lp", "gem", "stochastic"))])
+def test_channels_first_backward_of_pairs_moves_16_bytes_at_once(function, dtype):
+    with Emulator() as gpu:
+        gpu.mock.hook(None)
+        x = gpu.array(np.zeros((1, 2, 8, 32), kind_of(dtype)))
+        lead, more = {"lip": (x,), "lp": (2.0,)}.get(function, ()), {"stochastic": {"training": False}, "lip": {"padding": 0}}.get(function, {})
+        getattr(numbapool, f"{function}_pool2d_backward")(gpu.array(np.zeros((1, 2, 4, 16), kind_of(dtype))), x, *lead, 2, **more)
+        (kernel,) = gpu.kernels.values()
+    text = kernel.ptx()
+    few = x.dtype.itemsize == 2 and function != "soft"  # four lanes, of 8 bytes
+    assert kernel.loop == "strip_disjoint" and kernel.lanes * x.dtype.itemsize == (8 if few else 16)
+    assert few or (re.search(WIDE_LOAD, text) and re.search(WIDE_STORE, text))
     for capability in CAPABILITIES:
         check(kernel, text, capability)
 

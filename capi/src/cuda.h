@@ -97,6 +97,7 @@ bool cuda_wide(const cuda_head *h, const operands *o, unsigned slots);
 bool cuda_cuts(const cuda_head *h);
 void cuda_segments(cuda_head *h);
 const cuda_row *cuda_find(const kernel_key *key);
+const cuda_row *cuda_nearest(kernel_key *wanted, bool widen); /* NULL: there is none */
 const cuda_row *cuda_pick(call *k, kernel_key *wanted, bool widen); /* the nearest kernel that this build has, which `wanted` then tells */
 size_t cuda_place(context *c, const void *table, const void *data, size_t bytes); /* `table`: by which it is known */
 cuda_task *cuda_add(cuda_head *h, const kernel_key *key, const cuda_row *row, const operands *o, const cuda_launch *l);

@@ -12,7 +12,7 @@ typedef struct {
     cuda_head head;
     operands o;
     int formula;
-    bool backward, plain, crowded, wide, vectors, cut, uniform;
+    bool backward, plain, crowded, wide, vectors, cut, uniform, tiled;
     unsigned reads, seen, more; /* what is read; all that decides about lanes; what all launches see besides */
     int lanes;
     double numbers[4];
@@ -67,7 +67,7 @@ static void array_operand(fold *f)
 
 static kernel_key fold_key(const fold *f, int loop, bool cut_windows)
 {
-    bool outputs = loop == CU_FOLD_FORWARD || loop == CU_FOLD_TERMS, divides = outputs || f->plain;
+    bool outputs = loop == CU_FOLD_FORWARD || loop == CU_FOLD_TERMS || loop == CU_FOLD_DISJOINT, divides = outputs || f->plain;
     return (kernel_key){
         .formula = f->formula, .loop = loop, .backward = f->backward, .dtype = (int)f->k->dtype, .lanes = f->lanes, .channel = f->k->lanes,
         .wide = f->wide, .uniform = f->uniform && divides && loop != CU_FOLD_PARTS, .cut = cut_windows,
@@ -86,6 +86,33 @@ static bool fold_cuts(const fold *f)
     return cuda_find(&parts) && (cuda_find(&joined) || (joined.uniform = f->uniform, cuda_find(&joined)));
 }
 
+/* Whether no two windows share an element, none is large or empty, and this build has kernels that do such a backward pass in one. */
+static bool disjoint_windows(const fold *f)
+{
+    kernel_key key = fold_key(f, CU_FOLD_DISJOINT, false);
+    for (int i = 0; i < 3; i++) {
+        const axis *a = &f->k->axes[i];
+        if (a->planes || !a->outputs)
+            return false;
+        for (int64_t o = 0; o < a->outputs; o++)
+            if (a->count[o] == 0 || (a->step > 1 && a->count[o] > 1) || (o && a->first[o] < a->first[o - 1] + a->count[o - 1]))
+                return false;
+    }
+    return f->head.taps <= CU_MOST_TILE && cuda_nearest(&key, false);
+}
+
+/* Where the elements begin that belong to each of disjoint windows, with those up to the next one; and where they end. */
+static void tiles(const fold *f, cuda_task *t, int i)
+{
+    const axis *a = &f->k->axes[i];
+    int32_t *bounds = take(f->k->c, (size_t)a->outputs * 2 * sizeof *bounds);
+    for (int64_t o = 0; o < a->outputs; o++) {
+        bounds[o] = o ? (int32_t)a->first[o] : 0;
+        bounds[a->outputs + o] = (int32_t)(o + 1 < a->outputs ? a->first[o + 1] : f->k->x.dims[2 + i]);
+    }
+    cuda_set_word(f->k->c, t, CU_D_COVER + i, cuda_place(f->k->c, bounds, bounds, (size_t)a->outputs * 8));
+}
+
 /* Divisors lie in tables of 32 bits, but for one that all windows have. */
 static void check_divisor(const fold *f, const kernel_key *key)
 {
@@ -101,10 +128,14 @@ static void fold_launch(fold *f, int loop, unsigned slots, bool cut_windows)
     const cuda_row *row = NULL;
     if (loop == CU_FOLD_FORWARD && !cut_windows)
         row = cuda_strip(f->k, f->vectors, f->crowded, &f->o, f->reads & ~BIT(CU_Y), BIT(CU_Y), &key);
+    if (loop == CU_FOLD_DISJOINT && f->k->x.dims[4] == 2 * f->k->out_dims[4])
+        row = cuda_strip(f->k, f->vectors, f->crowded, &f->o, f->seen & ~BIT(CU_Y), BIT(CU_Y), &key);
     if (!row)
         row = cuda_pick(f->k, &key, true);
     check_divisor(f, &key);
-    cuda_add(&f->head, &key, row, &f->o, &l);
+    cuda_task *t = cuda_add(&f->head, &key, row, &f->o, &l);
+    for (int i = 0; i < 3 && loop == CU_FOLD_DISJOINT; i++)
+        tiles(f, t, i);
 }
 
 /* The kernels of a pass: of parts of large windows; of windows; and of inputs. */
@@ -119,6 +150,10 @@ static void fold_run(fold *f, unsigned work)
     }
     if (!f->backward) {
         fold_launch(f, CU_FOLD_FORWARD, f->seen | cut, f->cut);
+        return;
+    }
+    if (f->tiled) {
+        fold_launch(f, CU_FOLD_DISJOINT, f->seen | work, false);
         return;
     }
     if (!f->plain)
@@ -218,7 +253,8 @@ static void fold_backward(fold *f)
         f->seen |= BIT(CU_GRAD_LOGIT);
     }
     fold_decide(f);
-    if (!f->plain) {
+    f->tiled = !f->plain && disjoint_windows(f);
+    if (!f->plain && !f->tiled) {
         cuda_in_space(k, &f->o, CU_WORK, formula_infos[f->formula].way[1].terms + 1, real_bytes(k->dtype));
         work |= BIT(CU_WORK);
     }

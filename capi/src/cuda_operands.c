@@ -94,7 +94,7 @@ const cuda_row *cuda_strip(const call *k, bool vectors, bool crowded, const oper
     found.kernel = (int)a->kernel;
     found.stride = (int)a->stride;
     found.left = (int)-a->origin;
-    found.loop = key->loop == CU_FOLD_FORWARD ? CU_STRIP_FORWARD : CU_STRIP_SELECT;
+    found.loop = key->loop == CU_FOLD_FORWARD ? CU_STRIP_FORWARD : key->loop == CU_FOLD_DISJOINT ? CU_STRIP_DISJOINT : CU_STRIP_SELECT;
     for (; found.whole >= 0; found.whole--)
         for (int uniform = found.uniform; uniform >= 0; uniform--) {
             kernel_key asked = found;

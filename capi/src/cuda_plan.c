@@ -253,7 +253,7 @@ static const cuda_row *alike(kernel_key *key)
 }
 
 /* With fewer elements side by side, then with items along the rows, last with places of 64 bits. */
-const cuda_row *cuda_pick(call *k, kernel_key *key, bool widen)
+const cuda_row *cuda_nearest(kernel_key *key, bool widen)
 {
     const cuda_row *found = alike(key);
     for (; !found && key->lanes > 1; found = alike(key))
@@ -266,6 +266,12 @@ const cuda_row *cuda_pick(call *k, kernel_key *key, bool widen)
         key->wide = 1;
         found = alike(key);
     }
+    return found;
+}
+
+const cuda_row *cuda_pick(call *k, kernel_key *key, bool widen)
+{
+    const cuda_row *found = cuda_nearest(key, widen);
     if (!found)
         fail(k->c, NUMBAPOOL_UNSUPPORTED, "this build of the library has no CUDA kernel for it");
     return found;

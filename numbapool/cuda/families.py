@@ -24,6 +24,7 @@ from .plan import LARGE, Header, Tables, Task, Work
 from .stamp import Kernel
 
 MOST_LANES, FEW_LANES, VECTOR_BYTES = 8, 4, 16
+MOST_TILE = 64  # elements of windows that do not overlap of which a task writes all gradients: of larger ones, more threads read
 MOST_STRIDE, MOST_KERNEL = 3, 5  # of windows that a task takes side by side: more would take too many registers
 SCATTERERS, MOST_SLICES = 1 << 16, 1 << 10  # threads that are aimed at where slices of planes are written; slices of a plane at most
 
@@ -74,6 +75,21 @@ def strip_of(call: Call, vectors: bool, dtype: str, reads: list[View], writes: l
     return lanes, kernels.Strip(kernel, stride, -origin, whole)
 
 
+def disjoint(call: Call) -> bool:
+    """Whether no two windows share an element, and none is large or empty."""
+    def apart(a: Any) -> bool:
+        if a.first.ndim == 2 or not a.count.size or a.count.min() == 0 or (a.step > 1 and a.count.max() > 1):
+            return False
+        return bool((a.first[1:] >= a.first[:-1] + a.count[:-1]).all())
+    return all(map(apart, call.axes)) and header(call).taps <= MOST_TILE
+
+
+def tiles(axis: Any, size: int) -> np.ndarray:
+    """Where the elements begin that belong to each of disjoint windows, with those up to the next one; and where they end."""
+    bounds = np.concatenate([[0], axis.first[1:], [size]])
+    return np.concatenate([bounds[:-1], bounds[1:]])
+
+
 def space(call: Call, rows: int, dtype: str) -> tuple[Source, tuple[int, ...]]:
     """Work memory for so many numbers an output, and their distances, in the order of the lanes."""
     source = call.made_by(call.library.maker((rows * prod(call.out_dims),), dtype))
@@ -92,6 +108,10 @@ def add(call: Call, build: Callable[[bool], tuple[list[Task], Tables]]) -> None:
         return [t for t in tasks if t.clear or (t.words[at.ITEMS] > 0 and t.words[at.PLANES] > 0)], tables
     size = 2 * 16 * (sum(call.x.dims[2:]) + sum(call.outputs))  # of tables of 4 bytes, with vectors and without
     call.stages.append(Work(call.library, busy, size, call.seed.number if call.seed else None, call.extras is not None))  # type: ignore[arg-type]
+
+
+PAIRS = kernels.Strip(2, 2, 0, True)  # windows of which a task writes the gradients of several: in longer ones, elements would lie in memory
+STRIPS = {"fold_forward": "strip_forward", "fold_disjoint": "strip_disjoint"}  # what a task does for several outputs side by side
 
 
 class Fold:
@@ -131,7 +151,7 @@ class Fold:
         found = dict(zip((at.GRAD_X, at.GRAD_LOGIT), results, strict=False))
         learns = [(p, value) for p, value, _ in parrays if p.learnable]
         work, slope = {}, {}
-        if getattr(call.formula, "recompute", True):
+        if getattr(call.formula, "recompute", True) and not disjoint(call):
             terms = lifts(call.formula, True, len(numbers), len(parrays))[1]
             work[at.WORK] = space(call, terms + 1, real_name(call.dtype))
         if learns:
@@ -146,28 +166,34 @@ class Fold:
             numbers: list[float], parrays: list[tuple[Any, np.ndarray, tuple]], options: tuple) -> None:
         """The kernels of a pass: of parts of large windows; of windows; and of inputs."""
         plain, arity = not getattr(call.formula, "recompute", True), (len(numbers), len(parrays))
+        tiled = backward and not plain and disjoint(call)
         # each window by the exact loops: array parameters differ from output to output, or there is no common reference
         apart = any(any(strides[2:]) for _, _, strides in parrays) or not (plain or hasattr(call.formula, "common"))
         segments, cut = (1, 1), {}
         long = header(call).taps >= LARGE
-        if header(call).cuts and not apart and not (backward and plain):
+        if header(call).cuts and not apart and not (backward and plain) and not tiled:
             segments = header(call).segments()
             cut[at.PARTS] = space(call, prod(segments) * lifts(call.formula, backward, *arity)[0], real_name(call.dtype))
+
+        borders = [tiles(a, n) for a, n in zip(call.axes, call.x.dims[2:], strict=True)] if tiled else []
 
         def build(vectors: bool) -> tuple[list[Task], Tables]:
             tables = Tables()
             head = header(call, tables)
             lanes = lanes_of(call, vectors, call.dtype, *operands.values())
             wide = head.wide({k: v.strides for k, v in operands.items()})
-            strips = strip_of(call, vectors, call.dtype, [v for k, v in reads.items() if k != at.Y], [operands[at.Y]])
+            strips = strip_of(call, vectors, call.dtype, [v for k, v in operands.items() if k != at.Y], [operands[at.Y]])
+            if tiled and (strips[1] != PAIRS or call.x.dims[4] != 2 * call.outputs[2]):
+                strips = 1, None
 
             def launch(loop: str, over: str, seen: dict[int, Any], cut_windows: bool = False) -> Task:
-                many, strip = (lanes, None) if loop != "fold_forward" or cut_windows or apart else strips
-                many, loop = (many, "strip_forward") if strip else (lanes, loop)
+                many, strip = strips if loop in STRIPS and not cut_windows and not apart else (lanes, None)
+                many, loop = (many, STRIPS[loop]) if strip else (lanes, loop)
                 kernel = kernels.fold_kernel(loop, call.formula, backward, call.dtype, *arity, options, many, call.lanes, wide,
                                              uniform=head.share is not None, apart=apart, cut=cut_windows,
                                              long=long and not cut_windows and over == "outputs" and loop != "fold_parts", strip=strip)
-                task = head.task(kernel, located(seen), over, numbers, loop == "fold_gather", segments)
+                owned = {at.D_COVER + i: (bounds, np.int32) for i, bounds in enumerate(borders)}
+                task = head.task(kernel, located(seen), over, numbers, loop == "fold_gather", segments, tables=owned)
                 for k, (_, value, strides) in enumerate(parrays):
                     record = at.HEAD + at.RECORD * (at.PARAM + k)
                     task.words[record] = tables.place(value, real_name(call.dtype))
@@ -177,6 +203,8 @@ class Fold:
             tasks = [launch("fold_parts", "outputs", {**reads, **cut})] if cut else []
             if not backward:
                 tasks.append(launch("fold_forward", "outputs", {**operands, **cut}, bool(cut)))
+            elif tiled:
+                tasks.append(launch("fold_disjoint", "outputs", {**operands, **slope}))
             else:
                 if not plain:
                     tasks.append(launch("fold_terms", "outputs", {**reads, **work, **slope, **cut}, bool(cut)))

@@ -4,6 +4,7 @@ Forward: one pass with the formula's common reference; where a window is not `sa
 Backward: `fold_terms` writes what each window hands out, times its g, to work memory: the terms, and the reference of the windows that are not
 safe (NaN: the common one).  `fold_gather` adds up, for each input, those of the windows that cover it: one step of the formula an element, however
 much windows overlap, no atomics, one order of summation.  A formula that does not read x in its backward pass (PLAIN) needs no work memory.
+Where no two windows share an element, `fold_disjoint` does all in one: a task writes the gradients of its window, and the zeros up to the next one.
 Large windows are CUT: `fold_parts` folds parts of them, which are joined in the next kernel; sums stay short, which keeps float32 accurate.
 Legend: see ground.py; q numbers among the parameters, p those that vary, acc the fold, ref the reference.
 """
@@ -182,10 +183,19 @@ def strip_forward(f, o, i, z):
     """y of LANES outputs side by side along the last axis: what their windows share is read, in vectors, and lifted once a row."""
     n, c, od, oh, ow = output_of(f, i, z)
     acc, ref, p, v, u, cells, cells2 = accumulators(), lanes(), parameter_lanes(), lanes(), lanes(), span(), span()
-    q, x, l, box = numbers(f), o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
     read_parameters(o, n, c, od, oh, ix(0), p)
+    own = numbers(f) + lane_params(p, 0)
+    fold_strip(f, o, n, c, od, oh, ow, own, acc, ref, v, u, cells, cells2)
+    for j in range(LANES):
+        w = ix(ow + ix(j))
+        v[j] = stop(get(acc, j), ref[j], share_of(f, od, oh, w if w < ix(f[OW]) else ow), *own)
+    give_strip(f, base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), ow, v)
+
+
+def fold_strip(f, o, n, c, od, oh, ow, own, acc, ref, v, u, cells, cells2):
+    """The folds of outputs side by side; those that are not with the common reference, as bits."""
+    x, l, box = o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
     x_at, l_at, w0 = base(x, n, c, SIZE), base(l, n, c, SIZE), madd(ow, ix(STRIDE), ix(-LEFT))
-    own = q + lane_params(p, 0)
     for j in range(LANES):
         put(acc, j, empty())
         ref[j] = REFERENCE
@@ -207,10 +217,7 @@ def strip_forward(f, o, i, z):
             todo |= 1 << j
     if todo:
         repair(f, o, n, c, od, oh, ow, todo, acc, ref)
-    for j in range(LANES):
-        w = ix(ow + ix(j))
-        v[j] = stop(get(acc, j), ref[j], share_of(f, od, oh, w if w < ix(f[OW]) else ow), *own)
-    give_strip(f, base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), ow, v)
+    return todo
 
 
 def fold_terms(f, o, i, z):
@@ -221,22 +228,91 @@ def fold_terms(f, o, i, z):
     q = numbers(f)
     read_parameters(o, n, c, od, oh, ow, p)
     todo = fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u)
-    share = share_of(f, od, oh, ow)
-    take(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), g)
-    if LEARNS:
-        for j in range(LANES):
-            v[j] = g[j] * param_slope(get(acc, j), ref[j], share, *(q + lane_params(p, j)))
-        give_reals(base(o[GRAD_PARAM], n, c, REAL_SIZE), spot(o[GRAD_PARAM], od, oh, ow), v)
-    for j in range(LANES):
-        hold(kept, j, terms(get(acc, j), ref[j], share, *(q + lane_params(p, j))))
+    handed(f, o, n, c, od, oh, ow, q, p, acc, ref, v, g, kept)
     work, at = base(o[WORK], n, c, REAL_SIZE), spot(o[WORK], od, oh, ow)
     for k in range(TERMS):
         for j in range(LANES):
-            v[j] = g[j] * kept[k * LANES + j]
+            v[j] = kept[k * LANES + j]
         give_reals(work + k * f[OUTPUTS] * REAL_SIZE, at, v)
     for j in range(LANES):
         v[j] = ref[j] if (todo >> j) & 1 else NONE
     give_reals(work + TERMS * f[OUTPUTS] * REAL_SIZE, at, v)
+
+
+def handed(f, o, n, c, od, oh, ow, q, p, acc, ref, v, g, kept):
+    """What the windows of a task hand out, times g, and the slope of a parameter; windows side by side along the last axis, or of channels."""
+    take(base(o[Y], n, c, SIZE), spot(o[Y], od, oh, ow), g)
+    for j in range(LANES):
+        own, share = q + lane_params(p, j if CHANNEL else 0), share_of(f, od, oh, ow if CHANNEL else ix(ow + ix(j)))
+        if LEARNS:
+            v[j] = g[j] * param_slope(get(acc, j), ref[j], share, *own)
+        hold(kept, j, terms(get(acc, j), ref[j], share, *own))
+        for k in range(TERMS):
+            kept[k * LANES + j] *= g[j]
+    if LEARNS:
+        give_reals(base(o[GRAD_PARAM], n, c, REAL_SIZE), spot(o[GRAD_PARAM], od, oh, ow), v)
+
+
+def fold_disjoint(f, o, i, z):
+    """The gradients of the elements of a task's windows, of which no two share one, and of those between them and the next."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    acc, ref, p, v, u, g, out, out2 = accumulators(), lanes(), parameter_lanes(), lanes(), lanes(), lanes(), lanes(), lanes()
+    q, x, l, kept, box = numbers(f), o[X], o[LOGIT], term_lanes(), window_of(f, n, c, od, oh, ow)
+    read_parameters(o, n, c, od, oh, ow, p)
+    todo = fold_window(f, o, n, c, od, oh, ow, p, q, acc, ref, v, u)
+    handed(f, o, n, c, od, oh, ow, q, p, acc, ref, v, g, kept)
+    x_at, l_at = base(x, n, c, SIZE), base(l, n, c, SIZE)
+    w_from, w_to = cover(f[W_COVER], ow, f[OW])
+    for d in range(*cover(f[D_COVER], od, f[OD])):
+        for h in range(*cover(f[H_COVER], oh, f[OH])):
+            for w in range(w_from, w_to):
+                inside = 0 <= d - box[0] < box[3] and 0 <= h - box[1] < box[4] and 0 <= w - box[2] < box[5]
+                if inside:
+                    take(x_at, spot(x, ix(d), ix(h), ix(w)), v)
+                    take2(l_at, spot(l, ix(d), ix(h), ix(w)), u)
+                for j in range(LANES):
+                    out[j] = out2[j] = real(0)
+                    if inside:
+                        spread_own(v[j], u[j], j, kept, ref[j], (todo >> j) & 1, q + lane_params(p, j), out, out2)
+                give(base(o[GRAD_X], n, c, SIZE), spot(o[GRAD_X], ix(d), ix(h), ix(w)), out)
+                give2(base(o[GRAD_LOGIT], n, c, SIZE), spot(o[GRAD_LOGIT], ix(d), ix(h), ix(w)), out2)
+
+
+def strip_disjoint(f, o, i, z):
+    """The same of LANES outputs side by side along the last axis, of windows that begin STRIDE elements apart, at the first one."""
+    n, c, od, oh, ow = output_of(f, i, z)
+    acc, ref, p, v, u, g, kept = accumulators(), lanes(), parameter_lanes(), lanes(), lanes(), lanes(), term_lanes()
+    one, two, out, out2, cells, cells2 = lanes(), lanes(), lanes(), lanes(), span(), span()
+    q, x, l, box = numbers(f), o[X], o[LOGIT], window_of(f, n, c, od, oh, ow)
+    read_parameters(o, n, c, od, oh, ix(0), p)
+    own, w0 = q + lane_params(p, 0), madd(ow, ix(STRIDE), ix(0))
+    todo = fold_strip(f, o, n, c, od, oh, ow, own, acc, ref, v, u, cells, cells2)
+    handed(f, o, n, c, od, oh, ow, q, p, acc, ref, v, g, kept)
+    x_at, l_at = base(x, n, c, SIZE), base(l, n, c, SIZE)
+    for d in range(*cover(f[D_COVER], od, f[OD])):
+        for h in range(*cover(f[H_COVER], oh, f[OH])):
+            inside = 0 <= d - box[0] < box[3] and 0 <= h - box[1] < box[4]
+            if inside:
+                take_span(f, x_at, spot(x, ix(d), ix(h), ix(0)), w0, v, cells, real(0))
+                take_span2(f, l_at, spot(l, ix(d), ix(h), ix(0)), w0, u, cells2, real(0))
+            for s in range(STRIDE):
+                for m in range(LANES):
+                    j, k = (s * LANES + m) // STRIDE, s * LANES + m
+                    one[j] = two[j] = real(0)
+                    if inside and k - j * STRIDE < KERNEL:
+                        spread_own(cells[k], cells2[k], j, kept, ref[j], (todo >> j) & 1, own, one, two)
+                    out[m], out2[m] = one[j], two[j]
+                w = ix(w0 + ix(s * LANES))
+                give(base(o[GRAD_X], n, c, SIZE), spot(o[GRAD_X], ix(d), ix(h), w), out)
+                give2(base(o[GRAD_LOGIT], n, c, SIZE), spot(o[GRAD_LOGIT], ix(d), ix(h), w), out2)
+
+
+def spread_own(x, logit, j, kept, ref, exactly, q, out, out2):
+    """Add the gradient by the window of lane j, which has the common reference or, exactly, its own."""
+    if APART or exactly:
+        spread_one(x, logit, j, kept, ref, q, out, out2)
+    else:
+        spread_all(x, logit, j, kept, q, out, out2)
 
 
 def fold_gather(f, o, i, z):
