@@ -68,22 +68,27 @@ def of_windows(axis: Axis, size: int, border: Callable[[np.ndarray, int], np.nda
     return of_taps(border(table, size) if border else table, size, stride)
 
 
-def runs(sides: Pairs, step: int) -> list[tuple[int, int, int, list[tuple[int, int]]]]:
-    """(first, number, distance of their elements, pairs of the first) of results `step` apart that differ by their places alone."""
+def runs(sides: Pairs, step: int, turns: tuple[int, ...] = (0,)) -> list[tuple[int, int, int, int, list[tuple[int, int]]]]:
+    """(first, number, distance of their elements, of their weights, pairs of the first) of results `step` apart that differ by their places alone.
+
+    turns : the distances of weights that a run may have.
+    """
     found = []
     for phase in range(min(step, len(sides))):
         o = phase
         while o < len(sides):
-            n, away = 1, 1
+            n, away, turn = 1, 1, 0
             while o + n * step < len(sides):
                 one, other = sides[o + (n - 1) * step], sides[o + n * step]
-                gaps = {b[0] - a[0] for a, b in zip(one, other, strict=False)} or {away}
-                alike = [k for _, k in one] == [k for _, k in other] and len(gaps) == 1
-                if not alike or (n > 1 and one and gaps != {away}):
+                gaps = {(b[0] - a[0], b[1] - a[1]) for a, b in zip(one, other, strict=False)} or {(away, turn)}
+                if len(one) != len(other) or len(gaps) != 1 or (n > 1 and one and gaps != {(away, turn)}):
                     break
-                away = gaps.pop()
+                gap = gaps.pop()
+                if gap[1] not in turns:
+                    break
+                away, turn = gap
                 n += 1
-            found.append((o, n, away, sides[o]))
+            found.append((o, n, away, turn, sides[o]))
             o += n * step
     return found
 
@@ -109,8 +114,8 @@ def plan(taps: tuple[Taps, ...], transposed: bool, batch: int, x: tuple[int, ...
             head[at.PAIRS + i] = place([(j * x[1 + i], k * w[i]) for side in sides for j, k in side])
         else:
             rows, pairs = [], []
-            for o, n, away, side in runs(sides, step):
-                rows.append((o * y[4], step * y[4], n, away * x[4], len(pairs), len(pairs) + len(side)))
+            for o, n, away, turn, side in runs(sides, step, (0, 1)):
+                rows.append((o * y[4], step * y[4], n, away * x[4], turn * w[3], len(pairs), len(pairs) + len(side)))
                 pairs += [(j * x[4], k * w[3]) for j, k in side]
             head[[at.RUNS, at.RUN_TABLE, at.RUN_PAIRS]] = len(rows), place(rows), place(pairs)
     return np.concatenate(tables), work
@@ -148,9 +153,16 @@ def run(loop: str, taps: Four, x: np.ndarray, y: np.ndarray, weights: np.ndarray
         threads.run(kernel(loop, x.dtype.name), address_of(integers), address_of(data), tasks, work, threads.slots_for(tasks, work))
 
 
+def laid(weights: np.ndarray, dtype: Any, order: tuple[int, ...]) -> np.ndarray:
+    """Weights whose axis that belongs to the lanes lies last in memory; only that of the channels can be one."""
+    last = int(order[-1] == 1)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(weights, 0, -last), dtype), -last, 0)
+
+
 def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool) -> np.ndarray:
     """`weigh` for NumPy's arrays."""
-    order, weights = order_of(x), np.ascontiguousarray(weights, x.dtype)
+    order = order_of(x)
+    weights = laid(weights, x.dtype, order)
     shape = (x.shape[0], *(len(t.sides(transposed)[0]) for t in taps))
     y = like(x, shape)
     run("weigh", taps, x, y, weights, order, steps_of(weights), transposed)
@@ -175,7 +187,7 @@ def in_turn(call: Call, passes: Sequence[tuple[int, Taps, np.ndarray]], x: Any, 
 
 
 def steps_of(weights: np.ndarray) -> tuple[int, ...]:
-    """Distances, in elements, of dense weights along (C or 1, D, H, W)."""
+    """Distances, in elements, of weights along (C or 1, D, H, W)."""
     return tuple(s // weights.itemsize for s in weights.strides)
 
 
@@ -192,8 +204,9 @@ def gradient(call: Call, taps: Four, x: Any, grad: Any, weights: np.ndarray) -> 
         return device_gradient(call, taps, x, grad, weights)
     order = order_of(x)
     sums = np.empty((x.shape[0], len(taps[order[0] - 1].windows), weights.size))
-    run("weigh_sums", taps, x, grad, sums, order, steps_of(np.empty(weights.shape)))
-    return sums.sum((0, 1)).reshape(weights.shape)
+    like_sums = laid(weights, np.float64, order)
+    run("weigh_sums", taps, x, grad, sums, order, steps_of(like_sums))
+    return np.lib.stride_tricks.as_strided(sums.sum((0, 1)), weights.shape, like_sums.strides)
 
 
 # ---------------------------------------------------------------- on a device: a product of slices a weight, by the operators of the caller's library
@@ -202,7 +215,7 @@ def strips(taps: Taps, transposed: bool) -> list[tuple[slice, slice, int]]:
     """(elements of the result, elements that they come from, weight) as slices of positive steps."""
     sides, step = taps.sides(transposed)
     found = []
-    for first, n, away, pairs in runs(sides, step):
+    for first, n, away, _, pairs in runs(sides, step):
         for start, k in pairs:
             if n == 1 or away > 0:
                 found.append((slice(first, first + (n - 1) * step + 1, step), slice(start, start + (n - 1) * away + 1, max(away, 1)), k))

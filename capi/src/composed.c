@@ -46,10 +46,30 @@ static void run_weighing(call *k, int loop, const sights *s, bool transposed, bo
     give_back(k->c, &before);
 }
 
+/* weigh.laid: the same weights, those of the lanes side by side where these are channels. */
+static filter laid(call *k, const filter *f, const view *x)
+{
+    filter found = *f;
+    int64_t taps = product(f->dims + 1, 3), channels = f->dims[0];
+    size_t item = (size_t)item_bytes(k->dtype);
+    if (!f->own || order_of(x)[3] != 1)
+        return found;
+    found.steps[0] = 1;
+    for (int i = 1; i < 4; i++)
+        found.steps[i] *= channels;
+    found.values = take(k->c, (size_t)(taps * channels) * item);
+    for (int64_t i = 0; i < taps * channels && !k->dry; i++)
+        memcpy(found.values + (size_t)(i % taps * channels + i / taps) * item, f->values + (size_t)i * item, item);
+    return found;
+}
+
 /* y of x, or, transposed, the gradient of x from y's. */
 void weigh(call *k, const sights *s, const filter *f, const view *x, const view *y, bool transposed)
 {
-    run_weighing(k, LOOP_WEIGH, s, transposed, f->own, x, y, f->steps, f->values, 0);
+    mark before = marked(k->c);
+    filter here = laid(k, f, x);
+    run_weighing(k, LOOP_WEIGH, s, transposed, f->own, x, y, here.steps, here.values, 0);
+    give_back(k->c, &before);
 }
 
 /* The gradient of the weights.  Rows of sums are those of an element of the batch and of the first axis: where that is the channels, each has its
@@ -58,14 +78,16 @@ void weigh_gradient(call *k, const sights *s, const filter *f, const view *x, co
 {
     const DLTensor *t = k->r->grad_weight;
     bool by_channel = order_of(x)[0] == 1, apart = f->own && by_channel;
+    filter here = laid(k, f, x);
     int64_t n = product(f->dims + 1, 3), sums = apart || !f->own ? n : n * f->dims[0];
     int64_t across = by_channel ? x->dims[1] : s->axes[0].outputs, rows = x->dims[0] * across, index[4] = {0}, shape[4];
     double *made = take(k->c, (size_t)(rows * sums) * sizeof *made);
-    run_weighing(k, LOOP_WEIGH_SUMS, s, false, f->own && !apart, x, grad, f->steps, (char *)made, sums);
+    run_weighing(k, LOOP_WEIGH_SUMS, s, false, f->own && !apart, x, grad, here.steps, (char *)made, sums);
     for (int64_t i = 0; i < product(f->dims, 4) && !k->dry; i++) {
+        int64_t place = apart ? i % n : i / n * here.steps[0] + i % n * here.steps[3];
         double sum = 0;
         for (int64_t row = apart ? i / n : 0; row < rows; row += apart ? across : 1)
-            sum += made[row * sums + (apart ? i % n : i)];
+            sum += made[row * sums + place];
         index_at(i, shape_of_filter(k, f, shape), shape, index);
         parameter_store(t, index, sum);
     }

@@ -69,29 +69,34 @@ taps taps_of_one(context *c, int64_t size, bool own)
 
 /* ---------------------------------------------------------------- runs */
 
-/* Whether result q has the weights of p, and elements that are all as far away from its: `gap`, where they have any. */
-static bool alike(const taps *t, int64_t p, int64_t q, int64_t *gap)
+/* Whether the elements of result q are all as far away from those of p, `gap`, and so its weights, `turn`: 0 or 1, where they have any. */
+static bool alike(const taps *t, int64_t p, int64_t q, int64_t *gap, int64_t *turn)
 {
     int64_t n = t->starts[p + 1] - t->starts[p];
     const int64_t *one = t->pairs + 2 * t->starts[p], *other = t->pairs + 2 * t->starts[q];
     if (n != t->starts[q + 1] - t->starts[q])
         return false;
-    if (n)
+    if (n) {
         *gap = other[0] - one[0];
+        *turn = other[1] - one[1];
+    }
     for (int64_t i = 0; i < n; i++)
-        if (one[2 * i + 1] != other[2 * i + 1] || other[2 * i] - one[2 * i] != *gap)
+        if (other[2 * i] - one[2 * i] != *gap || other[2 * i + 1] - one[2 * i + 1] != *turn)
             return false;
-    return true;
+    return *turn == 0 || *turn == 1;
 }
 
-/* How many results from o on, `step` apart, differ by their places alone; away: the distance of their elements. */
-static int64_t run_at(const taps *t, int64_t o, int64_t *away)
+/* How many results from o on, `step` apart, differ by their places alone; away, turn: the distances of their elements and of their weights. */
+static int64_t run_at(const taps *t, int64_t o, int64_t *away, int64_t *turn)
 {
-    int64_t n = 1, gap = 1;
-    for (*away = 1; o + n * t->step < t->results; n++) {
-        if (!alike(t, o + (n - 1) * t->step, o + n * t->step, &gap) || (n > 1 && gap != *away))
+    int64_t n = 1, gap = 1, turned = 0;
+    *away = 1;
+    *turn = 0;
+    for (; o + n * t->step < t->results; n++) {
+        if (!alike(t, o + (n - 1) * t->step, o + n * t->step, &gap, &turned) || (n > 1 && (gap != *away || turned != *turn)))
             break;
         *away = gap;
+        *turn = turned;
     }
     return n;
 }
@@ -99,16 +104,17 @@ static int64_t run_at(const taps *t, int64_t o, int64_t *away)
 /* The rows of runs and their pairs, where there is memory for them; returns how many rows, and in n_pairs how many pairs. */
 static int64_t runs(const taps *t, int64_t x, int64_t y, int64_t w, int64_t *rows, int64_t *pairs, int64_t *n_pairs)
 {
-    int64_t found = 0, away;
+    int64_t found = 0, away, turn;
     *n_pairs = 0;
     for (int64_t phase = 0; phase < least(t->step, t->results); phase++)
         for (int64_t o = phase, n; o < t->results; o += n * t->step) {
-            n = run_at(t, o, &away);
+            n = run_at(t, o, &away, &turn);
             int64_t own = t->starts[o + 1] - t->starts[o];
             const int64_t *first = t->pairs + 2 * t->starts[o];
             if (rows) {
                 int64_t row[WEIGH_RUN_SIZE] = {[WEIGH_R_AT] = o * y,      [WEIGH_R_STEP] = t->step * y, [WEIGH_R_LANES] = n,
-                                               [WEIGH_R_TAKE] = away * x, [WEIGH_R_FROM] = *n_pairs,    [WEIGH_R_TO] = *n_pairs + own};
+                                               [WEIGH_R_TAKE] = away * x, [WEIGH_R_TURN] = turn * w,    [WEIGH_R_FROM] = *n_pairs,
+                                               [WEIGH_R_TO] = *n_pairs + own};
                 memcpy(rows + WEIGH_RUN_SIZE * found, row, sizeof row);
                 for (int64_t i = 0; i < own; i++) {
                     pairs[2 * (*n_pairs + i)] = first[2 * i] * x;

@@ -1,8 +1,9 @@
 """Weigh: each element of y is a sum of elements of x times weights by their position in the window; its transpose is the same loop.
 
 Both have four axes besides the batch, the one whose elements lie side by side last.  Along an axis an element of y has pairs (of x, of
-weights): places in memory, of which x's and the weights' are the sums over the axes.  Along the last one elements of y that differ
-by their places alone are a run, whose elements are lanes.  Nothing here knows of padding: a border that is mirrored is more pairs.
+weights): places in memory, of which x's and the weights' are the sums over the axes.  Along the last one elements of y that differ by their
+places alone, or whose weights lie one behind the other, are a run, whose elements are lanes.  Nothing here knows of padding: a border that is
+mirrored is more pairs.
 Legend: f plan, a operand addresses; p1..p4 a pair along an axis; t a run.
 """
 from __future__ import annotations
@@ -13,8 +14,8 @@ BATCH, S1, S2, S3, X_BATCH, Y_BATCH, SUMS = range(7)
 Y_STEP, STARTS, PAIRS = 7, 10, 13  # three each
 RUNS, RUN_TABLE, RUN_PAIRS = 16, 17, 18
 HEAD = 19
-RUN_SIZE = 6
-R_AT, R_STEP, R_LANES, R_TAKE, R_FROM, R_TO = range(RUN_SIZE)  # place in y, distance there, lanes, distance in x, its pairs
+RUN_SIZE = 7
+R_AT, R_STEP, R_LANES, R_TAKE, R_TURN, R_FROM, R_TO = range(RUN_SIZE)  # place in y, distance there, lanes, distance in x, of weights, its pairs
 OF_X, OF_Y, OF_WEIGHTS = range(3)  # addresses
 
 
@@ -26,10 +27,17 @@ def pairs_of(f, axis, i):
 
 def add_taps(f, x, weights, at, spot, t, o, m, acc):
     """Add what the pairs of a run give to its lanes from o on."""
-    s = f[t + R_TAKE]
+    s, turn = f[t + R_TAKE], f[t + R_TURN]
     for p in range(f[RUN_PAIRS] + 2 * f[t + R_FROM], f[RUN_PAIRS] + 2 * f[t + R_TO], 2):
-        w, row = weights[spot + f[p + 1]], shift(x, at + f[p] + o * s)
-        if s == 1:
+        row, own = shift(x, at + f[p] + o * s), shift(weights, spot + f[p + 1] + o * turn)
+        w = own[0]
+        if turn == 1 and s == 1:
+            for j in range(m):
+                acc[j] += own[j] * load(row, j)
+        elif turn != 0:
+            for j in range(m):
+                acc[j] += own[j * turn] * load(row, j * s)
+        elif s == 1:
             for j in range(m):
                 acc[j] += w * load(row, j)
         else:
@@ -87,9 +95,14 @@ def sum_runs(f, x, y, sums, at, to, spot):
     """Add the products of the last axis."""
     for k in range(f[RUNS]):
         t = f[RUN_TABLE] + RUN_SIZE * k
-        g, s, s_x = shift(y, to + f[t + R_AT]), f[t + R_STEP], f[t + R_TAKE]
+        g, s, s_x, turn = shift(y, to + f[t + R_AT]), f[t + R_STEP], f[t + R_TAKE], f[t + R_TURN]
         for p in range(f[RUN_PAIRS] + 2 * f[t + R_FROM], f[RUN_PAIRS] + 2 * f[t + R_TO], 2):
             row, total = shift(x, at + f[p]), 0.0
+            if turn != 0:  # each lane adds to its own weight's
+                own = shift(sums, spot + f[p + 1])
+                for j in range(f[t + R_LANES]):
+                    own[j * turn] += float64(load(g, j * s)) * float64(load(row, j * s_x))
+                continue
             for j in range(f[t + R_LANES]):
                 total += float64(load(g, j * s)) * float64(load(row, j * s_x))
             sums[spot + f[p + 1]] += total
