@@ -68,15 +68,28 @@ def cut(dims: tuple[int, ...], axes: Axes,
     return (*dims[:2], 1, rows, each * stride), (axes[0], *parts), moved
 
 
+def span(axis: Axis, lo: int, hi: int) -> tuple[int, int]:
+    """The first element of windows [lo, hi), and one past their last."""
+    first = axis.first[..., lo:hi]
+    return int(first.min()), int((first + (axis.count[lo:hi] - 1) * axis.step).max()) + 1
+
+
+def longest(axis: Axis) -> int:
+    """Positions from the first to the last element of the longest window, of all planes."""
+    if axis.grid:
+        return (axis.grid[2] - 1) * axis.step + 1
+    first = axis.first.reshape(-1, axis.count.size)
+    return int((first.max(0) - first.min(0) + (axis.count - 1) * axis.step).max(initial=0)) + 1
+
+
 def chunk(axis: Axis, size: int, lo: int, hi: int, inputs: tuple[int, int] | None = None) -> list[int]:
     """The record of windows [lo, hi); inputs : the positions whose gradient they make."""
-    end = reach(axis)[..., lo:hi]
-    start, stop = (int(axis.first[..., lo:hi].min()), int(end.max())) if hi > lo else inputs or (0, 0)
     if axis.grid:
         origin, stride, kernel = axis.grid
         start, stop = origin + lo * stride, origin + (hi - 1) * stride + (kernel - 1) * axis.step + 1
-    elif inputs:
-        start = min(start, inputs[0])
+    else:
+        start, stop = span(axis, lo, hi) if hi > lo else inputs or (0, 0)
+        start = min(start, inputs[0]) if inputs else start
     first, last = inputs or (0, 0)
     stop = max(stop, last)
     return [lo, hi - lo, start, stop - start, max(start, 0), min(stop, size), first, last]
@@ -85,7 +98,7 @@ def chunk(axis: Axis, size: int, lo: int, hi: int, inputs: tuple[int, int] | Non
 def chunks(axis: Axis, size: int, positions: int) -> np.ndarray | None:
     """The windows in as few chunks of at most so many positions as can be, of like size; None where one window has more."""
     outputs = axis.count.size
-    parts = 1
+    parts = 1 if longest(axis) <= positions else outputs + 1
     while parts <= outputs:
         edges = [outputs * i // parts for i in range(parts + 1)]
         found = [chunk(axis, size, lo, hi) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
