@@ -215,7 +215,7 @@ def test_nothing_is_launched_for_nothing(gpu):
 def test_work_goes_to_the_current_stream(gpu):
     x = gpu.array(np.ones((1, 4, 6, 6), np.float32))
     gpu.current = gpu.mock.stream()
-    nbp.soft_pool2d_backward(nbp.soft_pool2d(x, 2), x, 2)
+    nbp.soft_pool2d_backward(nbp.soft_pool2d(x, 3, 1), x, 3, 1)  # windows that overlap: two kernels
     assert {launch.stream for launch in gpu.mock.launches()} == {gpu.current} and len(gpu.mock.launches()) == 3
     assert gpu.mock.depth() == 0
 
