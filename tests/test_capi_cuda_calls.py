@@ -57,7 +57,8 @@ def soft(capi, *args, **kwargs):
 
 
 def soft_backward(capi):
-    return capi.backward("soft_pool2d", np.ones((1, 4, 2, 3), np.float32), X, 2)
+    """Windows overlap: two kernels, and memory between them."""
+    return capi.backward("soft_pool2d", np.ones((1, 4, 2, 3), np.float32), X, 3, 2, 1)
 
 
 # ---------------------------------------------------------------- the driver
