@@ -208,7 +208,7 @@ EXPECTED = f"{numbapool.__version__} 4 8"
 def test_contents(wheels):
     names = {wanted: zipfile.ZipFile(file).namelist() for wanted, file in wheels.items()}
     c = [sorted(n for n in names[w] if n.startswith("numbapool/capi/")) for w in ("1", "library", "0")]
-    assert len(c[0]) == 7 and c[0] == c[1] and c[2] == []
+    assert len([n for n in c[0] if "_jax" not in n]) == 7 and c[0] == c[1] and c[2] == []  # JAX may be missing where it was built
     assert [sum("_capi." in n for n in names[w]) for w in ("1", "library", "0")] == [1, 0, 0]
     head = f"numbapool-{numbapool.__version__}"
     assert wheels["0"].name == f"{head}-py3-none-any.whl"
