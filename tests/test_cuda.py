@@ -67,7 +67,8 @@ def test_registry(request, gpu, name, ndim, dtype):
 
 @pytest.mark.parametrize(("shape", "window", "loops"), [
     ((1, 8, 6, 16), (2, 2, 0), ("strip_disjoint", "fold_disjoint")), ((1, 4, 7, 9), (2, 3, 1), ("fold_disjoint", "fold_disjoint")),
-    ((1, 4, 10, 12), (3, 4, 0), ("fold_disjoint", "fold_disjoint")), ((1, 4, 6, 6), (3, 2, 1), ("fold_terms", "fold_terms"))])
+    ((1, 4, 10, 12), (3, 4, 0), ("fold_disjoint", "fold_disjoint")), ((1, 4, 6, 6), (3, 2, 1), ("fold_terms", "fold_terms")),
+    ((1, 4, 30, 30), (2, 20, 0), ("fold_terms", "fold_terms"))])
 def test_windows_that_share_no_element_hand_out_their_gradients_at_once(gpu, shape, window, loops):
     rng = np.random.default_rng(0)
     x, logit = rng.standard_normal((2, *shape)).astype(np.float32)

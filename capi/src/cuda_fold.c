@@ -86,19 +86,32 @@ static bool fold_cuts(const fold *f)
     return cuda_find(&parts) && (cuda_find(&joined) || (joined.uniform = f->uniform, cuda_find(&joined)));
 }
 
-/* Whether no two windows share an element, none is large or empty, and this build has kernels that do such a backward pass in one. */
+/* One past the last element that belongs to a window where no two share one: those up to the next one are its, too. */
+static int64_t tile_end(const fold *f, int i, int64_t o)
+{
+    const axis *a = &f->k->axes[i];
+    return o + 1 < a->outputs ? a->first[o + 1] : f->k->x.dims[2 + i];
+}
+
+/* Whether no two windows share an element, none is empty, they and the gaps behind them are small, and this build has kernels that do such a
+ * backward pass in one. */
 static bool disjoint_windows(const fold *f)
 {
     kernel_key key = fold_key(f, CU_FOLD_DISJOINT, false);
+    int64_t tile = 1;
     for (int i = 0; i < 3; i++) {
         const axis *a = &f->k->axes[i];
+        int64_t largest = 0;
         if (a->planes || !a->outputs)
             return false;
         for (int64_t o = 0; o < a->outputs; o++)
             if (a->count[o] == 0 || (a->step > 1 && a->count[o] > 1) || (o && a->first[o] < a->first[o - 1] + a->count[o - 1]))
                 return false;
+        for (int64_t o = 0; o < a->outputs; o++)
+            largest = most(largest, tile_end(f, i, o) - (o ? a->first[o] : 0));
+        tile = times(tile, largest);
     }
-    return f->head.taps <= CU_MOST_TILE && cuda_nearest(&key, false);
+    return tile <= CU_MOST_TILE && cuda_nearest(&key, false);
 }
 
 /* Where the elements begin that belong to each of disjoint windows, with those up to the next one; and where they end. */
@@ -108,7 +121,7 @@ static void tiles(const fold *f, cuda_task *t, int i)
     int32_t *bounds = take(f->k->c, (size_t)a->outputs * 2 * sizeof *bounds);
     for (int64_t o = 0; o < a->outputs; o++) {
         bounds[o] = o ? (int32_t)a->first[o] : 0;
-        bounds[a->outputs + o] = (int32_t)(o + 1 < a->outputs ? a->first[o + 1] : f->k->x.dims[2 + i]);
+        bounds[a->outputs + o] = (int32_t)tile_end(f, i, o);
     }
     cuda_set_word(f->k->c, t, CU_D_COVER + i, cuda_place(f->k->c, bounds, bounds, (size_t)a->outputs * 8));
 }

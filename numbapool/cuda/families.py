@@ -24,7 +24,7 @@ from .plan import LARGE, Header, Tables, Task, Work
 from .stamp import Kernel
 
 MOST_LANES, FEW_LANES, VECTOR_BYTES = 8, 4, 16
-MOST_TILE = 64  # elements of windows that do not overlap of which a task writes all gradients: of larger ones, more threads read
+MOST_TILE = 64  # elements from a window to the next of which one task writes all gradients, where none overlap; for more, all threads are to work
 MOST_STRIDE, MOST_KERNEL = 3, 5  # of windows that a task takes side by side: more would take too many registers
 SCATTERERS, MOST_SLICES = 1 << 16, 1 << 10  # threads that are aimed at where slices of planes are written; slices of a plane at most
 
@@ -76,12 +76,13 @@ def strip_of(call: Call, vectors: bool, dtype: str, reads: list[View], writes: l
 
 
 def disjoint(call: Call) -> bool:
-    """Whether no two windows share an element, and none is large or empty."""
+    """Whether no two windows share an element, none is empty, and they and the gaps behind them are small."""
     def apart(a: Any) -> bool:
         if a.first.ndim == 2 or not a.count.size or a.count.min() == 0 or (a.step > 1 and a.count.max() > 1):
             return False
         return bool((a.first[1:] >= a.first[:-1] + a.count[:-1]).all())
-    return all(map(apart, call.axes)) and header(call).taps <= MOST_TILE
+    return all(map(apart, call.axes)) and prod(int(np.diff(tiles(a, n).reshape(2, -1), axis=0).max())
+                                               for a, n in zip(call.axes, call.x.dims[2:], strict=True)) <= MOST_TILE
 
 
 def tiles(axis: Any, size: int) -> np.ndarray:
