@@ -67,7 +67,11 @@ def gathered(call: Call, contributions: Source, p: Parameter, value: np.ndarray)
     axes = tuple(i for i in range(5) if value.shape[i] == 1)
     shape = np.asarray(arrays.values(call.own[p.name], p.name)).shape
     library, dtype, find = call.library, real_name(call.dtype), call.memory(contributions)
-    return lambda made: library.from_numpy(find(made).sum(axis=axes, dtype=np.float64).reshape(shape), dtype)
+
+    def total(made: list[Any]) -> Any:
+        with np.errstate(invalid="ignore"):  # of outputs with infinite contributions
+            return library.from_numpy(find(made).sum(axis=axes, dtype=np.float64).reshape(shape), dtype)
+    return total
 
 
 # ---------------------------------------------------------------- fold

@@ -47,9 +47,14 @@ def close(got: Any, expected: Any, scale: Any = 1.0, what: str = "result") -> No
     assert got.shape == np.shape(expected), f"{what}: shape {got.shape}, expected {np.shape(expected)}"
     with np.errstate(all="ignore"):
         a, b = got.astype(np.float64), np.asarray(expected).astype(got.dtype).astype(np.float64)
-        least = float(np.nextafter(got.dtype.type(0), got.dtype.type(1))) if relative else 0
-        right = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= relative * np.abs(b) + absolute * np.asarray(scale) + least)
+        slack = relative * np.abs(b) + absolute * np.asarray(scale) + (_least(got.dtype) if relative else 0)
+        right = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= slack)
     _everywhere(right, f"{what}: {{}} != {{}}", a, b)
+
+
+def _least(dtype: np.dtype) -> float:
+    """What a few roundings of subnormal numbers may come to: four of the smallest."""
+    return 4 * float(np.nextafter(dtype.type(0), dtype.type(1)))
 
 
 def _everywhere(right: Any, message: str, *shown: Any) -> None:
@@ -82,7 +87,7 @@ def between(lower: np.ndarray, y: np.ndarray, upper: np.ndarray, scale: Any = 1.
     """lower <= y <= upper within y's rounding; as in mean <= soft <= max, and min <= y <= max of every weighted mean."""
     low, value, high = (np.asarray(a).astype(np.float64) for a in (lower, y, upper))
     relative, absolute = TOLERANCE[np.asarray(y).dtype.name]
-    slack = relative * np.abs(value) + absolute * np.asarray(scale)
+    slack = relative * np.abs(value) + absolute * np.asarray(scale) + _least(np.asarray(y).dtype)
     _everywhere((low - slack <= value) & (value <= high + slack), "not {} <= {} <= {}", low, value, high)
 
 

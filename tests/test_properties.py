@@ -400,6 +400,14 @@ def test_adjoint_of_given_indices(name, check):
         testing.adjoint(gathered, lambda g: backward(g, other, indices=index, **kwargs), other, testing.upstream(gathered(other)))
 
 
+def clear_of_the_mean(c):
+    """Whether no window of an IDW pooling has an element at its mean, where y has a kink; that of a single element has none."""
+    bound = inspect.signature(testing.function(c.name, c.ndim, c.prefix)).bind(*c.args, **c.kwargs)
+    bound.apply_defaults()
+    apart = oracle.pool(lambda v: np.abs(v - v.mean()).min() if len(v) > 1 else 1.0, c.x, axes_of(c, bound.arguments, c.x))
+    return apart.min() > 1e-3
+
+
 @poolings
 def test_derivatives(name, check):
     """Of x and of every learnable parameter."""
@@ -411,6 +419,7 @@ def test_derivatives(name, check):
         point = [np.asarray(bound.arguments[n], np.float64) for n in names]
         y, *gradients = testing.results(*c.everything)
         assume(np.isfinite(y).all())  # a standard deviation of too few elements is not
+        assume(name != "idw" or clear_of_the_mean(c))
 
         def pool(*values):
             bound.arguments.update(zip(names, (v if v.ndim else float(v) for v in values), strict=True))
@@ -418,7 +427,7 @@ def test_derivatives(name, check):
         rng = np.random.default_rng(number)
         for moving in range(len(names)):
             directions = [rng.uniform(-1, 1, p.shape) * (i == moving) for i, p in enumerate(point)]
-            testing.derivative(pool, gradients, point, directions, testing.upstream(y))
+            testing.derivative(pool, gradients, point, directions, testing.upstream(y), 1e-6 if name == "idw" else 1e-5)  # close to kinks
 
 
 # ---------------------------------------------------------------- one pooling, said in two ways

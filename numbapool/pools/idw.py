@@ -7,6 +7,8 @@ limit there: y = m.
 Gradient: with q_i = w_i / sum w and s_i the sign of x_i - m, dy/dx_i = 1/n + (n+ - n-) (s_i q_i^2 - sum s_k q_k^2 / n); where an element is the
 mean, the mean's, 1/n.
 """
+import math
+
 from ..numeric import real
 from . import edscw
 
@@ -26,7 +28,7 @@ def start():
 def step(acc, x, m):
     d = x - m
     s = real(1) if d > real(0) else real(-1) if d < real(0) else d  # NaN stays
-    w = real(1) / abs(d) if d != real(0) else real(1e30)  # as good as infinite
+    w = real(1) / abs(d) if d != real(0) else real(math.inf)
     return acc[0] + w, acc[1] + s, acc[2] + (s * w * w if w < real(1e18) else real(0))
 
 
@@ -35,10 +37,9 @@ def stop(acc, m, n):
 
 
 def terms(acc, m, n):
-    near = acc[0] < real(1e18)  # else an element is the mean
-    s = acc[1] / acc[0] / acc[0] if near else real(0)
+    s = acc[1] / acc[0] / acc[0] if acc[0] < real(1e18) else real(0)  # else an element is the mean
     return real(1) / n - s * acc[2] / n, s
 
 
 def spread(x, e, sums, m):
-    return sums[0] + (sums[1] * e[0]) * e[0] * e[1]
+    return sums[0] + ((sums[1] * e[0]) * e[0] * e[1] if sums[1] != real(0) else real(0))  # where e[0] may be infinite
