@@ -134,13 +134,12 @@ class Fold:
             made = call.plan(distances, backward, planes)
             return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
 
-        if not hasattr(call.formula, "common"):
-            call.stages.append(general())
-            return
-        lifts = kernels.lifts(*signature[:2], *kind[1:])
+        near, lifts = hasattr(call.formula, "common"), kernels.lifts(*signature[:2], *kind[1:])
         shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward, lifts, plain_sum)
-        if shape in ("quad", "three") or (shape == "nine" and plain_sum):
+        if shape == "quad" or (near and (shape == "three" or (shape == "nine" and plain_sum))):
             kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
+        elif not near:
+            made = None
         else:
             made, borrowed = call.sweep(distances, lifts, backward, borrow=plain_sum)
             kernel = kernels.sweep_kernel(*signature, options, borrowed) if made else None

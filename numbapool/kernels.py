@@ -160,8 +160,9 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
     """Forward or backward of small windows; shape: "quad", "nine" or "three"; channel: the lanes are channels."""
     names, two = plain(formula), getattr(formula, "elements", 1) == 2
     s, t, f = vars(sweep), vars(direct), vars(fold)
-    bound = dict(HALF_ROW=CELLS // 2, PARAMETERS=arrays, CHANNEL=channel, numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"],
-                 logit_spot=direct.logit_at if two else direct.nowhere, lift_at=direct.lift_x_and_logit if two else direct.lift_x)
+    bound = dict(PITCH=CELLS // direct.BAND & -16, PIECE=CELLS // direct.BAND // 2 & -16, PARAMETERS=arrays, CHANNEL=channel,
+                 numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"], logit_spot=direct.logit_at if two else direct.nowhere,
+                 refer=direct.the_common, lift_at=direct.lift_x_and_logit if two else direct.lift_x)
     accumulators = terms = 1
     if formula.family == "select":
         bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
@@ -171,12 +172,14 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
         accumulators, terms = _arities(names, numbers + arrays)
         lift = sweep.as_it_is if not names.get("recompute", True) else sweep.lift_both if two else sweep.lift_from_start
         bound |= dict(
-            RECOMPUTE=names.get("recompute", True), REFERENCE=np.dtype(numeric.real_name(dtype)).type(names["common"]), join=sweep.join,
+            RECOMPUTE=names.get("recompute", True), REFERENCE=np.dtype(numeric.real_name(dtype)).type(names.get("common", 0)), join=sweep.join,
             join_all=f[f"plus{accumulators}"],
             empty=sweep.nothing, lift=names.get("lift", lift), finish=names["stop"], safe=names.get("safe", sweep.always),
             times=t[f"times{terms}"], zero=direct.zero_two if two else direct.zero_one, put_row=t[f"put_row{2 if two else 1}"],
             spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"])
         bound |= _near(names, options)
+        if "common" not in names:
+            bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, **{k: names[k] for k in ("first_start", "first_step", "first_stop")})
     if shape == "three":
         bound |= dict(
             ACCUMULATORS=accumulators, TERMS=terms * backward, COMPONENTS=max(accumulators, terms * backward),

@@ -1,7 +1,6 @@
 """Direct: the commonest small windows in one pass over memory, with nothing written in between.
 
-2x2 windows side by side (any formula that a sweep takes, forward and backward), and 3x3 windows of sums and of chosen elements where the
-lanes are channels.
+2x2 windows side by side (of any fold, forward and backward), and 3x3 windows of sums and of chosen elements where the lanes are channels.
 A pass that goes through rows in the cache, as sweep.py's, waits for memory while it reads and computes while memory waits; measured on
 float32 (8, 64, 112, 112), 2x2: 1.7 times a copy's time in three passes, 1.0 in one.
 
@@ -10,7 +9,10 @@ What a formula joins is a tuple here (`join_all`).  Legend: see rows.py and swee
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .cells import weave_pairs
 from .rows import *  # noqa: F403
+
+BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors
 
 
 def plane_parameters(f, a, n, g, par):
@@ -28,9 +30,10 @@ def quad_run(y, a, b, la, lb, at, n, share, q):
     """2x2 windows at .. at + n of a row, side by side; whether the common reference suits all of them."""
     fine = True
     for j in range(at, at + n):
-        v = join_all(join_all(lift_at(a, la, 2 * j, q), lift_at(a, la, 2 * j + 1, q)),
-                     join_all(lift_at(b, lb, 2 * j, q), lift_at(b, lb, 2 * j + 1, q)))
-        store(y, j, finish(v, REFERENCE, share, *q))
+        ref = refer(a, shift(a, 1), b, shift(b, 1), 2 * j, share, q)
+        v = join_all(join_all(lift_at(a, la, 2 * j, ref, q), lift_at(a, la, 2 * j + 1, ref, q)),
+                     join_all(lift_at(b, lb, 2 * j, ref, q), lift_at(b, lb, 2 * j + 1, ref, q)))
+        store(y, j, finish(v, ref, share, *q))
         fine &= safe(v, *q)
     return fine
 
@@ -102,8 +105,10 @@ def quad_lanes_run(y, a, b, la, lb, side, side2, at, n, share, par, q):
     a1, b1, la1, lb1 = shift(a, side), shift(b, side), shift(la, side2), shift(lb, side2)
     for j in range(at, at + n):
         p = q + lane_params(par, j)
-        v = join_all(join_all(lift_at(a, la, j, p), lift_at(a1, la1, j, p)), join_all(lift_at(b, lb, j, p), lift_at(b1, lb1, j, p)))
-        store(y, j, finish(v, REFERENCE, share, *p))
+        ref = refer(a, a1, b, b1, j, share, p)
+        v = join_all(join_all(lift_at(a, la, j, ref, p), lift_at(a1, la1, j, ref, p)),
+                     join_all(lift_at(b, lb, j, ref, p), lift_at(b1, lb1, j, ref, p)))
+        store(y, j, finish(v, ref, share, *p))
         fine &= safe(v, *p)
     return fine
 
@@ -163,38 +168,31 @@ def quad_back_run(gy, a, b, la, lb, at, n, share, out, q):
     """The gradients of 2x2 windows at .. at + n of a row, in the rows of `out`; whether the common reference suits them."""
     fine = True
     for j in range(at, at + n):
-        e, e1, e2, e3 = lift_at(a, la, 2 * j, q), lift_at(a, la, 2 * j + 1, q), lift_at(b, lb, 2 * j, q), lift_at(b, lb, 2 * j + 1, q)
+        ref = refer(a, shift(a, 1), b, shift(b, 1), 2 * j, share, q)
+        e, e1 = lift_at(a, la, 2 * j, ref, q), lift_at(a, la, 2 * j + 1, ref, q)
+        e2, e3 = lift_at(b, lb, 2 * j, ref, q), lift_at(b, lb, 2 * j + 1, ref, q)
         v = join_all(join_all(e, e1), join_all(e2, e3))
-        w = times(gy[j], terms(v, REFERENCE, share, *q))
-        put_gradient(out, 0, 2 * j, spread_at(a, la, 2 * j, e, w, q))
-        put_gradient(out, 0, 2 * j + 1, spread_at(a, la, 2 * j + 1, e1, w, q))
-        put_gradient(out, CELLS, 2 * j, spread_at(b, lb, 2 * j, e2, w, q))
-        put_gradient(out, CELLS, 2 * j + 1, spread_at(b, lb, 2 * j + 1, e3, w, q))
+        w = times(gy[j], terms(v, ref, share, *q))
+        put_gradient(out, 0, 2 * j, spread_at(a, la, 2 * j, e, w, ref, q))
+        put_gradient(out, 0, 2 * j + 1, spread_at(a, la, 2 * j + 1, e1, w, ref, q))
+        put_gradient(out, CELLS, 2 * j, spread_at(b, lb, 2 * j, e2, w, ref, q))
+        put_gradient(out, CELLS, 2 * j + 1, spread_at(b, lb, 2 * j + 1, e3, w, ref, q))
         fine &= safe(v, *q)
     return fine
 
 
-def quad_back_plain(grad, n, share, out, q):
+def quad_back_plain(grad, n, share, out, gy, q):
     """The gradients of n 2x2 windows side by side where they do not depend on the elements: the same in both rows, in one row of `out`."""
     w = terms((real(0),), REFERENCE, share, *q)
-    if n < VECTOR:
-        quad_back_plain_run(grad, 0, n, w, out, q)
-    else:
-        for o in range(0, n, VECTOR):
-            quad_back_plain_run(grad, min(o, n - VECTOR), VECTOR, w, out, q)
-
-
-def quad_back_plain_run(grad, at, n, w, out, q):
-    """The same for windows at .. at + n."""
-    for j in range(at, at + n):
-        v = spread(real(0), (), times(load(grad, j), w), REFERENCE, *q)
-        out[2 * j], out[2 * j + 1] = v, v
+    for j in range(n):
+        gy[j] = spread(real(0), (), times(load(grad, j), w), REFERENCE, *q)
+    weave_pairs(out, gy, gy, n)
 
 
 def quad_back_across(grad, a, b, la, lb, n, share, out, gy, q):
     """The gradients of n 2x2 windows side by side; whether the common reference suits them."""
     if not RECOMPUTE:
-        quad_back_plain(grad, n, share, out, q)
+        quad_back_plain(grad, n, share, out, gy, q)
         return True
     fetch(grad, 0, n, 1, gy)
     if n < VECTOR:
@@ -211,13 +209,14 @@ def quad_back_lanes_run(gy, a, b, la, lb, side, side2, at, n, share, out, par, q
     a1, b1, la1, lb1 = shift(a, side), shift(b, side), shift(la, side2), shift(lb, side2)
     for j in range(at, at + n):
         p = q + lane_params(par, j)
-        e, e1, e2, e3 = lift_at(a, la, j, p), lift_at(a1, la1, j, p), lift_at(b, lb, j, p), lift_at(b1, lb1, j, p)
+        ref = refer(a, a1, b, b1, j, share, p)
+        e, e1, e2, e3 = lift_at(a, la, j, ref, p), lift_at(a1, la1, j, ref, p), lift_at(b, lb, j, ref, p), lift_at(b1, lb1, j, ref, p)
         v = join_all(join_all(e, e1), join_all(e2, e3))
-        w = times(gy[j], terms(v, REFERENCE, share, *p))
-        put_gradient(out, 0, j, spread_at(a, la, j, e, w, p))
-        put_gradient(out, 0, LANES + j, spread_at(a1, la1, j, e1, w, p))
-        put_gradient(out, CELLS, j, spread_at(b, lb, j, e2, w, p))
-        put_gradient(out, CELLS, LANES + j, spread_at(b1, lb1, j, e3, w, p))
+        w = times(gy[j], terms(v, ref, share, *p))
+        put_gradient(out, 0, j, spread_at(a, la, j, e, w, ref, p))
+        put_gradient(out, 0, LANES + j, spread_at(a1, la1, j, e1, w, ref, p))
+        put_gradient(out, CELLS, j, spread_at(b, lb, j, e2, w, ref, p))
+        put_gradient(out, CELLS, LANES + j, spread_at(b1, lb1, j, e3, w, ref, p))
         fine &= safe(v, *p)
     return fine
 
@@ -238,36 +237,56 @@ def quad_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
     par, q, plane, out, raw = row4(), numbers(doubles(a[NUMBERS])), -1, row4(), raw1()
-    pack = row1()
-    for r in range(lo, hi):
+    pack, r = row1(), lo
+    while r < hi:
         n, g, od, oh = row_of(f, r)
         if PARAMETERS > 0 and n * f[G] + g != plane:
             plane = n * f[G] + g
             plane_parameters(f, a, n, g, par)
-        h, m = 2 * oh, lanes_of(f, g)
-        share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]])
-        down, down2 = f[RECORDS + RECORD * X + 3], f[RECORDS + RECORD * LOGIT + 3]
-        side, side2 = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * LOGIT + 4]
-        below, beside = f[RECORDS + RECORD * GRAD_X + 3], f[RECORDS + RECORD * GRAD_X + 4]
-        fine = True
-        for o in range(0, f[OW], 1 if CHANNEL else HALF_ROW):
-            at, bt = spot(f, X, n, g, od, h, 2 * o), logit_spot(f, n, g, od, h, 2 * o)
-            to, from_y = spot(f, GRAD_X, n, g, od, h, 2 * o), spot(f, Y, n, g, od, oh, o)
-            p, la, gy = shift(x, at), shift(logit, bt), shift(grad, from_y)
-            if CHANNEL:
-                fine &= quad_back_lanes(gy, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, pack, par, q)
-                for i in range(4):
-                    put_row(f, gx, gl, to + (i >> 1) * below + (i & 1) * beside, out, (i >> 1) * CELLS + (i & 1) * LANES, m, raw)
-            else:
-                cells = min(HALF_ROW, f[OW] - o)
-                fine &= quad_back_across(gy, p, shift(p, down), la, shift(la, down2), cells, share, out, pack, q + lane_params(par, 0))
-                for i in range(2):
-                    put_row(f, gx, gl, to + i * below, out, i * CELLS if RECOMPUTE else 0, 2 * cells, raw)
-        clear_rest(f, gx, gl, n, g, od, oh, m)
+        m, rows = lanes_of(f, g), 1 if CHANNEL else min(BAND, min(f[OH] - oh, hi - r))
+        if CHANNEL:
+            fine = quad_back_row_of_lanes(f, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, pack, raw, q)
+        else:
+            fine = quad_back_band(f, x, logit, grad, gx, gl, n, g, od, oh, rows, out, pack, raw, q + lane_params(par, 0))
+        for i in range(oh, oh + rows):
+            clear_rest(f, gx, gl, n, g, od, i, m)
         if not fine:
             mark(a, n * f[G] + g)
+        r += rows
     if f[PAST_CACHE]:
         settle()
+
+
+def quad_back_band(f, x, logit, grad, gx, gl, n, g, od, oh, rows, out, gy, raw, q):
+    """The gradients of some rows of 2x2 windows, all of them made before the first is stored; whether the common reference suits them."""
+    down, down2, below = f[RECORDS + RECORD * X + 3], f[RECORDS + RECORD * LOGIT + 3], f[RECORDS + RECORD * GRAD_X + 3]
+    fine = True
+    for o in range(0, f[OW], PIECE):
+        cells = min(PIECE, f[OW] - o)
+        for i in range(rows):
+            h = 2 * (oh + i)
+            p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
+            share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh + i] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh + i, o))
+            fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, shift(out, i * PITCH), gy, q)
+        for i in range(rows):
+            to = spot(f, GRAD_X, n, g, od, 2 * (oh + i), 2 * o)
+            put_row(f, gx, gl, to, out, i * PITCH, 2 * cells, raw)
+            put_row(f, gx, gl, to + below, out, i * PITCH + (CELLS if RECOMPUTE else 0), 2 * cells, raw)
+    return fine
+
+
+def quad_back_row_of_lanes(f, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, gy, raw, q):
+    """The gradients of a row of 2x2 windows with m channels as lanes; whether the common reference suits them."""
+    down, down2, below = f[RECORDS + RECORD * X + 3], f[RECORDS + RECORD * LOGIT + 3], f[RECORDS + RECORD * GRAD_X + 3]
+    side, side2, beside = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * LOGIT + 4], f[RECORDS + RECORD * GRAD_X + 4]
+    share, h, fine = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]]), 2 * oh, True
+    for o in range(f[OW]):
+        p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
+        row, to = shift(grad, spot(f, Y, n, g, od, oh, o)), spot(f, GRAD_X, n, g, od, h, 2 * o)
+        fine &= quad_back_lanes(row, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, gy, par, q)
+        for i in range(4):
+            put_row(f, gx, gl, to + (i >> 1) * below + (i & 1) * beside, out, (i >> 1) * CELLS + (i & 1) * LANES, m, raw)
+    return fine
 
 
 def clear_rest(f, gx, gl, n, g, d, oh, m):
@@ -296,24 +315,40 @@ def zero_two(gx, gl, at, m, s):
 
 # ---------------------------------------------------------------- the shapes of a formula
 
-def lift_x(a, la, j, q):
+def the_common(a, a1, b, b1, j, share, q):
+    """The reference of all windows."""
+    return REFERENCE
+
+
+def first_pass(a, a1, b, b1, j, share, q):
+    """The reference of a 2x2 window: what the first pass over its elements finds."""
+    ref = first_step(first_step(first_start(), load(a, j), *q), load(a1, j), *q)
+    return first_stop(first_step(first_step(ref, load(b, j), *q), load(b1, j), *q), share)
+
+
+def lift_x(a, la, j, ref, q):
     """The components of an element."""
     return lift(load(a, j), *q)
 
 
-def lift_x_and_logit(a, la, j, q):
+def lift_from(a, la, j, ref, q):
+    """The components of an element about its window's own reference."""
+    return step(start(), load(a, j), ref, *q)
+
+
+def lift_x_and_logit(a, la, j, ref, q):
     """The components of an element and its logit."""
     return lift(load(a, j), load(la, j), *q)
 
 
-def spread_x(a, la, j, e, w, q):
+def spread_x(a, la, j, e, w, ref, q):
     """The gradient of an element."""
-    return (spread(load(a, j), e, w, REFERENCE, *q),)
+    return (spread(load(a, j), e, w, ref, *q),)
 
 
-def spread_x_and_logit(a, la, j, e, w, q):
+def spread_x_and_logit(a, la, j, e, w, ref, q):
     """The gradients of an element and of its logit."""
-    return spread(load(a, j), load(la, j), e, w, REFERENCE, *q)
+    return spread(load(a, j), load(la, j), e, w, ref, *q)
 
 
 def put_gradient1(out, row, j, v):
@@ -345,6 +380,11 @@ def times1(g, v):
 def times2(g, v):
     """g times both terms."""
     return g * v[0], g * v[1]
+
+
+def times3(g, v):
+    """g times the three terms."""
+    return g * v[0], g * v[1], g * v[2]
 
 
 def picked_all(a, b):

@@ -70,14 +70,14 @@ def forget(f, tags):
 def lift_run(row, size, v, u, i, n, q):
     """The components of elements i .. i + n."""
     for j in range(i, i + n):
-        set_cell(row, j, size, lift_at(v, u, j, q))
+        set_cell(row, j, size, lift_at(v, u, j, REFERENCE, q))
 
 
 def lift_pairs_run(even, odd, size, v, u, i, n, q):
     """The components of pairs i .. i + n of elements."""
     for j in range(i, i + n):
-        set_cell(even, j, size, lift_at(v, u, 2 * j, q))
-        set_cell(odd, j, size, lift_at(v, u, 2 * j + 1, q))
+        set_cell(even, j, size, lift_at(v, u, 2 * j, REFERENCE, q))
+        set_cell(odd, j, size, lift_at(v, u, 2 * j + 1, REFERENCE, q))
 
 
 def lift_cells(row, size, v, u, n, q):
@@ -105,7 +105,7 @@ def lifted(f, x, logit, ring, tags, n, g, d, h, q):
             half = f[W] >> 1
             lift_pairs(cells, shift(cells, odd_at(f)), size, v, u, half, q)
             if f[W] & 1:
-                set_cell(cells, half, size, lift_at(v, u, 2 * half, q))
+                set_cell(cells, half, size, lift_at(v, u, 2 * half, REFERENCE, q))
     return row
 
 
@@ -301,15 +301,15 @@ def spread_row(f, s, m, gap):
 def give_run(out, v, u, row, p, q, r, size, i, n, params):
     """The gradients of elements i .. i + n."""
     for j in range(i, i + n):
-        put_gradient(out, 0, j, spread_at(v, u, j, cell(row, j, size), sums_of(p, q, r, j, size), params))
+        put_gradient(out, 0, j, spread_at(v, u, j, cell(row, j, size), sums_of(p, q, r, j, size), REFERENCE, params))
 
 
 def give_pairs_run(out, v, u, even, odd, p, q, r, apart, size, i, n, params):
     """The gradients of pairs i .. i + n of elements."""
     p1, q1, r1 = shift(p, apart), shift(q, apart), shift(r, apart)
     for j in range(i, i + n):
-        put_gradient(out, 0, 2 * j, spread_at(v, u, 2 * j, cell(even, j, size), sums_of(p, q, r, j, size), params))
-        put_gradient(out, 0, 2 * j + 1, spread_at(v, u, 2 * j + 1, cell(odd, j, size), sums_of(p1, q1, r1, j, size), params))
+        put_gradient(out, 0, 2 * j, spread_at(v, u, 2 * j, cell(even, j, size), sums_of(p, q, r, j, size), REFERENCE, params))
+        put_gradient(out, 0, 2 * j + 1, spread_at(v, u, 2 * j + 1, cell(odd, j, size), sums_of(p1, q1, r1, j, size), REFERENCE, params))
 
 
 def give_cells(out, v, u, row, p, q, r, size, n, params):
@@ -343,7 +343,7 @@ def give_row(f, x, logit, gx, gl, row, spread_, gap, out, raw, n, g, d, h, param
         half, apart = f[W] >> 1, odd_at(f)
         give_pairs(out, v, u, cells, shift(cells, apart), p, q, r, apart, size, half, params)
         if f[W] & 1:
-            put_gradient(out, 0, 2 * half, spread_at(v, u, 2 * half, cell(cells, half, size), sums_of(p, q, r, half, size), params))
+            put_gradient(out, 0, 2 * half, spread_at(v, u, 2 * half, cell(cells, half, size), sums_of(p, q, r, half, size), REFERENCE, params))
     put_row(f, gx, gl, spot(f, GRAD_X, n, g, d, h, 0), out, 0, f[W], raw)
 
 
