@@ -27,6 +27,7 @@ RARE = ("std", "idw", "lse", "auto", "nanavg", "nansum", "nanstd")  # folds that
 # votes of other integers are counted in int64
 VOTED = ("float32", "float64", "uint8", "int64", "uint64")
 COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
+SURVEYING = ("std", "idw", "edscw")  # folds with a first pass over their windows that have loops for 2x2 windows, in float32
 WIDE = ("float32", "float64")
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
@@ -158,6 +159,9 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
 
             yield entry("GENERAL", kernels.fold_kernel, plain=True)
             if not hasattr(f.module, "common"):
+                if f.name in SURVEYING and dtype == "float32":
+                    yield entry("QUAD", kernels.direct_kernel, "quad", False)
+                    yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
                 continue
             yield entry("SWEEP", kernels.sweep_kernel)
             if f.name in RARE:
