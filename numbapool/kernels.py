@@ -49,6 +49,9 @@ def _arities(names: dict[str, Any], parameters: int) -> tuple[int, int]:
         return len(acc), len(names["terms"](whole, one, one, *p))
 
 
+NO_FIRST_PASS = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same)  # what a fold may leave out
+
+
 @functools.cache
 def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int,
                 options: tuple[tuple[str, str], ...] = ()) -> Callable[..., None]:
@@ -66,9 +69,7 @@ def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: 
         call_slope=fold.slope_two if two else fold.slope_one,
         tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,
         open_plane2=rows.open_plane if two else fold.no_open, close_plane2=rows.close_plane if two else fold.no_close)
-    defaults = dict(first_start=fold.no_first_start, first_step=fold.no_first_step, first_stop=fold.same, first_join=numeric.larger,
-                    param_slope=fold.no_first_step)
-    names = {**defaults, **names}
+    names = {**NO_FIRST_PASS, **dict(first_join=numeric.larger, param_slope=fold.no_first_step), **names}
     used = ("start", "step", "stop", "terms", "spread", "param_slope", "first_start", "first_step", "first_stop", "first_join")
     return stamp("fold_backward" if backward else "fold_forward", [fold, formula], dtype,
                  bound | {k: names[k] for k in (*used, *(role for role, _ in options))})
@@ -179,7 +180,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
             spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"])
         bound |= _near(names, options)
         if "common" not in names:
-            bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, **{k: names[k] for k in ("first_start", "first_step", "first_stop")})
+            bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, **{k: names.get(k, f) for k, f in NO_FIRST_PASS.items()})
     if shape == "three":
         bound |= dict(
             ACCUMULATORS=accumulators, TERMS=terms * backward, COMPONENTS=max(accumulators, terms * backward),
