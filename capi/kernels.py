@@ -32,7 +32,7 @@ WIDE = ("float32", "float64")
 VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
 LOOPS = (
     # of folds, and of choices without places
-    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS",
+    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS", "PLANES",
     "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN",  # of choices with their places
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
@@ -175,6 +175,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
                 continue
             yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
             yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
+            yield entry("PLANES", kernels.direct_kernel, "planes", False)
             if f.plain_sum and not backward:
                 yield entry("NINE_CHANNELS", kernels.direct_kernel, "nine", True)
 
@@ -210,6 +211,7 @@ def select(pooling: str) -> Iterator[Entry]:
             yield direct("QUAD", "quad", False)
         if dtype in ("float32", "float64", "uint8"):
             yield direct("QUAD_CHANNELS", "quad", True)
+            yield direct("PLANES", "planes", False)
         if dtype in ("float32", "float64"):
             yield entry("SWEEP_STRAIGHT", kernels.choose_kernel, formula, dtype, True)
             yield direct("THREE_ROWS", "three", False)

@@ -14,7 +14,7 @@ def constants() -> dict[str, int]:
     for prefix, module in (("WEIGH", weigh), ("DETAIL", details)):
         common |= {f"{prefix}_{name}": value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
     common["DETAIL_WORK"] = detail.WORK
-    return fields | common | {"BAND": three.BAND} | {f"SWEEP_{name}": getattr(sweeps, name) for name in ("RING", "SHORT", "THREE", "HELD")}
+    return fields | common | {"BAND": three.BAND} | {f"SWEEP_{name}": getattr(sweeps, name) for name in ("RING", "SHORT", "THREE", "PLANE", "HELD")}
 
 
 def header() -> str:

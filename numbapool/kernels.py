@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import detail, direct, draw, fold, order, rows, select, sweep, three, vote
+from .loops.cpu import detail, direct, draw, fold, order, planes, rows, select, sweep, three, vote
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -158,7 +158,7 @@ def _cells(dtype: str, wide: bool) -> dict[str, Any]:
 @functools.cache
 def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int, options: tuple[tuple[str, str], ...],
                   shape: str, channel: bool) -> Callable[..., None]:
-    """Forward or backward of small windows; shape: "quad", "nine" or "three"; channel: the lanes are channels."""
+    """Forward or backward of some windows; shape: "planes", "quad", "nine" or "three"; channel: the lanes are channels."""
     names, two = plain(formula), getattr(formula, "elements", 1) == 2
     s, t, f = vars(sweep), vars(direct), vars(fold)
     bound = dict(PITCH=CELLS // direct.BAND & -16, PIECE=CELLS // direct.BAND // 2 & -16, PARAMETERS=arrays, CHANNEL=channel,
@@ -188,7 +188,15 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
             ITEM=np.dtype(numeric.real_name(dtype)).itemsize, plane_parameters=direct.plane_parameters, put_row1=direct.put_row1,
             cell=s[f"stored{accumulators}"],
             set_cell=s[f"set_cell{accumulators}"], scale_cell=s[f"scale_cell{terms}"], sums_of=vars(three)[f"sums{terms}"])
-    return stamp(f"{shape}_{'backward' if backward else 'forward'}", [three if shape == "three" else direct, formula], dtype, bound)
+    if shape == "planes":
+        recompute = names.get("recompute", True)
+        bound |= dict(
+            ACCUMULATORS=accumulators, RECOMPUTE=not backward or recompute, plane_parameters=direct.plane_parameters,
+            tile_cells=_stack(numeric.real_name(dtype), accumulators * planes.SIZE),
+            give_plane=planes.give_two if two else planes.give_one if recompute else planes.give_sum,
+            cell=s[f"stored{accumulators}"], set_cell=s[f"set_cell{accumulators}"])
+    loops = {"three": three, "planes": planes}.get(shape, direct)
+    return stamp(f"{shape}_{'backward' if backward else 'forward'}", [loops, formula], dtype, bound)
 
 
 @functools.cache

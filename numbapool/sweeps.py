@@ -15,6 +15,7 @@ from .windows import Axis, remembered
 RING = 1 << 19  # bytes of lifted rows that are kept for the next windows: half a second-level cache
 SHORT = 256  # cells of the rows that a window over whole planes is cut into, where they are lifted: those of a few rows stay in the first cache
 THREE = CELLS - 8 * VECTOR  # positions of a row that three.py takes
+PLANE = 2048  # elements of a plane whose gradients planes.py makes: of larger ones, sweeps write whole lines past the caches
 HELD = 1 << 23  # bytes of rows of terms, at most
 
 Axes = tuple[Axis, Axis, Axis]
@@ -32,11 +33,8 @@ def merged(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides
     full : the operands that have the input's size.
     """
     _, _, d, h, w = dims
-    whole = all(a.count.size == 1 and a.count[0] == n and a.step == 1 for a, n in zip(axes, dims[2:], strict=True))
-    steps = {k: s[4] if w > 1 else s[3] if h > 1 else s[2] for k, s in operands if k in full}
-    gapless = all((h == 1 or s[3] == w * steps[k]) and (d == 1 or s[2] == h * w * steps[k]) for k, s in operands if k in full)
-    gapless = gapless and all(step == (dims[1] if channel_lanes else 1) for step in steps.values())
-    if not whole or not gapless or d * h == 1:
+    steps = whole_planes(dims, axes, operands, full, dims[1] if channel_lanes else 1)
+    if steps is None or d * h == 1:
         return dims, axes, operands
     times = max(t for t in range(1, d * h + 1) if d * h % t == 0 and (t == 1 or t * w <= cells))
     shape = (1, d * h // times, w * times)
@@ -44,6 +42,16 @@ def merged(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides
                    for i, n in enumerate(shape))
     moved = tuple((k, (*s[:2], 0, steps[k] * w * times, steps[k]) if k in full else s) for k, s in operands)
     return (*dims[:2], *shape), tables, moved  # type: ignore[return-value]
+
+
+def whole_planes(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], full: tuple[int, ...],
+                 apart: int) -> dict[int, int] | None:
+    """The distances of neighbours in the operands of the input's size, where the window of each plane is all of it and lies `apart` without gaps."""
+    _, _, d, h, w = dims
+    whole = all(a.count.size == 1 and a.count[0] == n and a.step == 1 for a, n in zip(axes, dims[2:], strict=True))
+    steps = {k: s[4] if w > 1 else s[3] if h > 1 else s[2] for k, s in operands if k in full}
+    gapless = all((h == 1 or s[3] == w * steps[k]) and (d == 1 or s[2] == h * w * steps[k]) for k, s in operands if k in full)
+    return steps if whole and gapless and all(step == apart for step in steps.values()) else None
 
 
 @functools.lru_cache(256)
@@ -224,9 +232,11 @@ def straight(dims: tuple[int, ...], strides: Strides, channel_lanes: bool) -> bo
 
 
 def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, backward: bool) -> str | None:
-    """Which of the loops for small windows can do a call: "quad" and "nine" of direct.py, "three" of three.py, or none."""
+    """Which of the loops for some windows can do a call: "planes" of planes.py, "quad" and "nine" of direct.py, "three" of three.py, or none."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
+    if not channel_lanes and (not backward or prod(dims[2:]) <= PLANE) and whole_planes(dims, axes, operands, (at.X, at.LOGIT), 1):
+        return "planes"
     if any(s[1 if channel_lanes else 4] != 1 for k, s in operands if k in (at.X, at.LOGIT, at.Y)):
         return None
     d, h, w = axes

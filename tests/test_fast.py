@@ -30,7 +30,7 @@ def case(name, x, window, last=False, dtype="float64", seed=0):
         leading = (np.random.default_rng(seed).standard_normal(x.shape) * (min(np.abs(x).max(), 1e4) if np.isfinite(x).all() else 1),)
     stored = [np.asarray(v).astype(dtype) if np.ndim(v) == 4 else v for v in (x, *leading)]
     rounded = [v.astype(np.float64) if np.ndim(v) == 4 else v for v in stored]
-    axes = oracle.sliding_axes(x.shape[2:], *((v, v) for v in window))
+    axes = oracle.sliding_axes(x.shape[2:], *(v if np.ndim(v) else (v, v) for v in window))
     name = name.partition("/")[0]
     y = CASES[name].reference(rounded[0], axes, tuple(rounded[1:]), own)
     given = [np.ascontiguousarray(np.moveaxis(v, 1, -1)) if last and np.ndim(v) == 4 else v for v in stored]
@@ -446,3 +446,32 @@ def test_tall_planes_are_read_in_turn(dtype):
         for name in ("max", "min", "avg"):
             expected = {"max": np.max, "min": np.min, "avg": np.mean}[name](x.astype(np.float64), (2, 3), keepdims=True)
             np.testing.assert_allclose(getattr(numbapool, f"global_{name}_pool2d")(x), expected, 1e-5, 1e-6)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["max", "avg", "soft", "lip", "lp", "gem", "stochastic"])
+def test_whole_planes(name, dtype):
+    """Windows that are planes, of which many are taken together: huge, tiny and usual ones, none of which changes its neighbours."""
+    sizes = {"lip": [1.0], "stochastic": [3.0]}.get(name, [300.0, 1.0, 1e-3] if dtype == "float16" else [1e4, 1.0, 1e-12])
+    for planes, spatial in itertools.product((1, 19, 37), ((1, 1), (2, 2), (3, 5), (4, 4), (7, 7), (9, 15), (3, 700))):
+        rng = np.random.default_rng(planes)
+        x = (rng.standard_normal((2, planes, *spatial)) * rng.choice(sizes, (2, planes, 1, 1))).astype(dtype)
+        if name == "stochastic":
+            x = abs(x)
+        function, args, kwargs, expected = case(name, x.astype(np.float64), (spatial, spatial, 0), dtype=dtype)
+        forward, backward = getattr(numbapool, function), getattr(numbapool, function + "_backward")
+        y = forward(*args, **kwargs)
+        scale = np.abs(x.astype(np.float64)).max((2, 3), keepdims=True)
+        testing.close(y, expected, 4 * scale)
+        some = [a[:, 1:] if np.ndim(a) == 4 else a for a in args]
+        if planes > 1:
+            np.testing.assert_array_equal(forward(*some, **kwargs), y[:, 1:])
+        g = testing.upstream(y)
+        other = case(name, x.astype(np.float64), (spatial, spatial, 0), True, dtype)[1]
+        taken = {k: v for k, v in kwargs.items() if k != "channels_last"}
+        one = backward(g, *args, **taken)
+        two = backward(np.ascontiguousarray(np.moveaxis(g, 1, -1)), *other, **taken, channels_last=True)
+        for a, b, s in zip(one if isinstance(one, tuple) else [one], two if isinstance(two, tuple) else [two], (1.0, scale), strict=False):
+            if np.ndim(a) == 4:
+                testing.close(a, np.moveaxis(b, -1, 1), 4 * np.maximum(abs(g.astype(np.float64)) * s, 1e-30), name)

@@ -168,12 +168,12 @@ static void fold_general(call *k, int formula, const geometry *g, addresses *a, 
 static kernel_function fold_small(call *k, int formula, const geometry *g, plan *made)
 {
     static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
-                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}};
+                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}, [PLANES] = {LOOP_PLANES, LOOP_PLANES}};
     const formula_info *info = &formula_infos[formula];
     bool backward = k->r->backward, plain = info->plain_sum;
     geometry cut_one;
     shape s = g->has[AT_GRAD_PARAM] ? NO_SHAPE : small_of(k, g, backward, plain, &cut_one);
-    if (s != QUAD && s != THREE && !(s == NINE && plain))
+    if (s != PLANES && s != QUAD && s != THREE && !(s == NINE && plain))
         return NULL;
     kernel_function f = find_kernel(formula, backward, k->dtype, loops[s][k->lanes]);
     if (f)
@@ -327,12 +327,12 @@ static kernel_function places_kernel(call *k, bool backward, shape s)
 static bool choose_values(call *k, const geometry *g, addresses *a)
 {
     static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
-                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}};
+                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}, [PLANES] = {LOOP_PLANES, LOOP_PLANES}};
     geometry cut_one;
     plan made;
     int formula = k->chooses;
     shape s = small_of(k, g, false, true, &cut_one);
-    kernel_function f = s == QUAD || s == THREE || s == NINE ? find_kernel(formula, false, k->dtype, loops[s][k->lanes]) : NULL;
+    kernel_function f = s == PLANES || s == QUAD || s == THREE || s == NINE ? find_kernel(formula, false, k->dtype, loops[s][k->lanes]) : NULL;
     if (f) {
         made = small_plan(k, &cut_one, s, false, 1, 0);
         launch(k, f, &made, false, a, false, NULL, NULL);

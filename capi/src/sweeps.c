@@ -476,11 +476,22 @@ static shape small_three(const geometry *g, bool backward)
     return most(h->kernel, w->kernel) <= 3 && w->stride <= 2 && !g->channel_lanes && narrow && wide && every ? THREE : NO_SHAPE;
 }
 
-/* Which of the loops for small windows can do a call: QUAD and NINE of direct.py, THREE of three.py, or none. */
+/* Whether planes.py does a call. */
+static bool small_planes(const geometry *g, bool backward)
+{
+    static const bool full[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true};
+    return !g->channel_lanes && (!backward || product(g->dims + 2, 3) <= SWEEP_PLANE) && whole(g) && gapless(g, full);
+}
+
+/* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, THREE of three.py, or none. */
 shape small(const geometry *g, bool backward)
 {
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
-    if (empty(g) || differs(g) || spread_parameter(g) || !unit_strides(g))
+    if (empty(g) || differs(g) || spread_parameter(g))
+        return NO_SHAPE;
+    if (small_planes(g, backward))
+        return PLANES;
+    if (!unit_strides(g))
         return NO_SHAPE;
     if (largest(d->count, d->outputs) > 1 || !h->regular || !w->regular || (!g->channel_lanes && w->step > 1))
         return NO_SHAPE;

@@ -1,0 +1,164 @@
+"""Planes: windows that are whole planes, which lie in memory without gaps (global pooling, channels-first).
+
+Such a window is one run of elements.  It is lifted and joined VECTOR lanes wide, so that a plane of 7 x 7 is three vectors and a rest, and the
+lanes of a TILE of planes are joined together, with planes as lanes: by itself each plane would wait for the joins of its own few cells.
+Measured on float32 averages, one thread: (32, 2048, 7, 7) 84 ns a plane in sweep.py's loops, which were made for rows of windows, and 7 here.
+
+Legend: see rows.py and direct.py; a tile holds VECTOR cells of each plane, its components SIZE cells apart.
+"""
+from __future__ import annotations
+
+from ..layout import *  # noqa: F403
+from .cells import pairs
+from .rows import *  # noqa: F403
+
+TILE = 16  # planes
+SIZE = 256  # cells: TILE * VECTOR
+PART = 2048  # elements whose sum goes to a total of its own: float32 sums of large planes stay accurate
+
+
+def lift_run(v, u, o, row, q):
+    """Join VECTOR elements, from o on, to the cells of a plane."""
+    for j in range(VECTOR):
+        set_cell(row, j, SIZE, join_all(cell(row, j, SIZE), lift_at(v, u, o + j, REFERENCE, q)))
+
+
+def lift_four(v, u, o, row, q):
+    """Join four times VECTOR elements: the cells are read and written once."""
+    for j in range(VECTOR):
+        e = join_all(lift_at(v, u, o + j, REFERENCE, q), lift_at(v, u, o + VECTOR + j, REFERENCE, q))
+        e1 = join_all(lift_at(v, u, o + 2 * VECTOR + j, REFERENCE, q), lift_at(v, u, o + 3 * VECTOR + j, REFERENCE, q))
+        set_cell(row, j, SIZE, join_all(cell(row, j, SIZE), join_all(e, e1)))
+
+
+def lift_part(v, u, n, row, q):
+    """The cells of n elements, some of them in each lane."""
+    clear(row)
+    for o in range(0, n & -4 * VECTOR, 4 * VECTOR):
+        lift_four(v, u, o, row, q)
+    for o in range(n & -4 * VECTOR, n & -VECTOR, VECTOR):
+        lift_run(v, u, o, row, q)
+    o = n & -VECTOR
+    for j in range(n & VECTOR - 1):
+        set_cell(row, j, SIZE, join_all(cell(row, j, SIZE), lift_at(v, u, o + j, REFERENCE, q)))
+
+
+def clear(row):
+    """Cells that nothing has been joined to."""
+    for k in range(ACCUMULATORS):
+        for j in range(VECTOR):
+            row[k * SIZE + j] = empty()
+
+
+def lift_plane(v, u, n, row, part, q):
+    """The cells of a plane of n elements."""
+    lift_part(v, u, min(n, PART), row, q)
+    for o in range(PART, n, PART):
+        lift_part(shift(v, o), shift(u, o), min(n - o, PART), part, q)
+        for k in range(ACCUMULATORS):
+            for j in range(VECTOR):
+                row[k * SIZE + j] = join(row[k * SIZE + j], part[k * SIZE + j])
+
+
+def join_lanes(tile, other):
+    """The cells of each plane of a tile, joined in pairs, pairs of pairs and so on: one after the other at the tile's begin."""
+    for k in range(ACCUMULATORS):
+        t, u = shift(tile, k * SIZE), shift(other, k * SIZE)
+        pairs(u, t, SIZE // 2)
+        pairs(t, u, SIZE // 4)
+        pairs(u, t, SIZE // 8)
+        pairs(t, u, SIZE // 16)
+
+
+def finish_tile(tile, pack, share, par, numbers_):
+    """y of a tile; whether the common reference suits all of it."""
+    fine = True
+    for j in range(TILE):
+        acc, q = cell(tile, j, SIZE), numbers_ + lane_params(par, j)
+        pack[j] = finish(acc, REFERENCE, share, *q)
+        fine &= safe(acc, *q)
+    return fine
+
+
+def lift_tile(f, a, x, logit, n, g, planes, tile, part, par, numbers_):
+    """The joined cells of the planes of a tile, from (n, g) on."""
+    for i in range(planes if RECOMPUTE else 0):
+        plane_parameters(f, a, n, g, shift(par, i))
+        v, u = shift(x, spot(f, X, n, g, 0, 0, 0)), shift(logit, logit_spot(f, n, g, 0, 0, 0))
+        lift_plane(v, u, f[D] * f[H] * f[W], shift(tile, i * VECTOR), part, numbers_ + lane_params(par, i))
+        n, g = next_plane(f, n, g)
+    join_lanes(tile, part)
+
+
+def blank(f, a, lo, tile, par):
+    """Cells and parameters for what is computed of a tile that is not full."""
+    for j in range(ACCUMULATORS * SIZE):
+        tile[j] = empty()
+    for j in range(TILE):
+        plane_parameters(f, a, lo // f[G], lo % f[G], shift(par, j))
+
+
+def planes_forward(plan, data, slot, lo, hi):
+    """Planes lo..hi of y, which has an element a plane."""
+    f, a = integers(plan), integers(data)
+    x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
+    tile, part, par, pack, numbers_ = tile_cells(), tile_cells(), row4(), lanes(), numbers(doubles(a[NUMBERS]))
+    share = real(f[f[D_SHARE]] * f[f[H_SHARE]] * f[f[W_SHARE]])
+    blank(f, a, lo, tile, par)
+    for first in range(lo, hi, TILE):
+        planes, n, g = min(TILE, hi - first), first // f[G], first % f[G]
+        lift_tile(f, a, x, logit, n, g, planes, tile, part, par, numbers_)
+        fine = finish_tile(tile, pack, share, par, numbers_)
+        for i in range(planes):
+            store(y, spot(f, Y, n, g, 0, 0, 0), pack[i])
+            if not fine:  # noqa: SIM102 (by itself: which planes share a tile is the threads' affair)
+                if not safe(cell(tile, i, SIZE), *(numbers_ + lane_params(par, i))):
+                    mark(a, first + i)
+            n, g = next_plane(f, n, g)
+
+
+def planes_backward(plan, data, slot, lo, hi):
+    """Planes lo..hi of the gradient."""
+    f, a = integers(plan), integers(data)
+    x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
+    tile, part, par, numbers_ = tile_cells(), tile_cells(), row4(), numbers(doubles(a[NUMBERS]))
+    size, share = f[D] * f[H] * f[W], real(f[f[D_SHARE]] * f[f[H_SHARE]] * f[f[W_SHARE]])
+    blank(f, a, lo, tile, par)
+    for first in range(lo, hi, TILE):
+        planes, n, g = min(TILE, hi - first), first // f[G], first % f[G]
+        lift_tile(f, a, x, logit, n, g, planes, tile, part, par, numbers_)
+        for i in range(planes):
+            acc, q = cell(tile, i, SIZE), numbers_ + lane_params(par, i)
+            w = times(load(grad, spot(f, Y, n, g, 0, 0, 0)), terms(acc, REFERENCE, share, *q))
+            to = spot(f, GRAD_X, n, g, 0, 0, 0)
+            v, u = shift(x, spot(f, X, n, g, 0, 0, 0)), shift(logit, logit_spot(f, n, g, 0, 0, 0))
+            give_plane(shift(gx, to), shift(gl, to), v, u, size, w, q)
+            if not safe(acc, *q):
+                mark(a, first + i)
+            n, g = next_plane(f, n, g)
+
+
+def give_sum(gx, gl, v, u, n, w, q):
+    """The gradients of a plane where they do not depend on the elements."""
+    each = spread(real(0), (), w, REFERENCE, *q)
+    for j in range(n):
+        store(gx, j, each)
+
+
+def give_one(gx, gl, v, u, n, w, q):
+    """The gradients of a plane."""
+    for j in range(n):
+        store(gx, j, spread_at(v, u, j, lift_at(v, u, j, REFERENCE, q), w, REFERENCE, q)[0])
+
+
+def give_two(gx, gl, v, u, n, w, q):
+    """The gradients of a plane and of its logits."""
+    for j in range(n):
+        s = spread_at(v, u, j, lift_at(v, u, j, REFERENCE, q), w, REFERENCE, q)
+        store(gx, j, s[0])
+        store(gl, j, s[1])
+
+
+def next_plane(f, n, g):
+    """The plane after (n, g)."""
+    return (n, g + 1) if g + 1 < f[G] else (n + 1, 0)
