@@ -135,7 +135,7 @@ class Fold:
             return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
 
         near, lifts = hasattr(call.formula, "common"), kernels.lifts(*signature[:2], *kind[1:])
-        shape, made = (None, None) if at.GRAD_PARAM in distances else call.small(distances, backward, lifts, plain_sum)
+        shape, made = call.small(distances, backward, lifts, plain_sum)
         if shape == "quad" or (near and (shape in ("planes", "three") or (shape == "nine" and plain_sum))):
             kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
         elif not near:

@@ -178,6 +178,9 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
             empty=sweep.nothing, lift=names.get("lift", lift), finish=names["stop"], safe=names.get("safe", sweep.always),
             times=t[f"times{terms}"], zero=direct.zero_two if two else direct.zero_one, put_row=t[f"put_row{2 if two else 1}"],
             spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"])
+        learns = "param_slope" in names
+        bound |= dict(keep_slope=direct.slope if learns else direct.no_slope, put_slopes=direct.put_all_slopes if learns else direct.put_no_slopes)
+        bound |= dict(param_slope=names["param_slope"]) if learns else {}
         bound |= _near(names, options)
         if "common" not in names:
             bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, **{k: names.get(k, f) for k, f in NO_FIRST_PASS.items()})

@@ -92,6 +92,40 @@ def near_exp64(v, s):
     return from_bits64(to_bits64(p) + (to_bits64(k) << np.int64(52)))
 
 
+def near_exp_less_one32(v):
+    """e^v and e^v - 1 in float32, -86.5 < v < 88, from 2^f - 1: both of a relative error of 2e-7, however small v is."""
+    k = muladd(v, LOG2E32, ROUND32)
+    f = muladd(v, LOG2E32, ROUND32 - k)
+    p = muladd(f, P6, P5)
+    p = muladd(p, f, P4)
+    p = muladd(p, f, P3)
+    p = muladd(p, f, P2)
+    p = muladd(p, f, P1) * f
+    s = from_bits32((to_bits32(k) << np.int32(23)) + ONE_BITS32)
+    return muladd(p, s, s), muladd(p, s, s - ONE32)
+
+
+def near_exp_less_one64(v):
+    """As `near_exp_less_one32` in float64, -707 < v < 709, by the series of e^r - 1, |r| <= ln(2)/2."""
+    k = muladd(v, 1.4426950408889634, 6755399441055744.0)
+    n = k - 6755399441055744.0
+    r = v - n * 0.6931471803691238 - n * 1.9082149292705877e-10
+    p = muladd(r, 1 / 6227020800, 1 / 479001600)
+    p = muladd(p, r, 1 / 39916800)
+    p = muladd(p, r, 1 / 3628800)
+    p = muladd(p, r, 1 / 362880)
+    p = muladd(p, r, 1 / 40320)
+    p = muladd(p, r, 1 / 5040)
+    p = muladd(p, r, 1 / 720)
+    p = muladd(p, r, 1 / 120)
+    p = muladd(p, r, 1 / 24)
+    p = muladd(p, r, 1 / 6)
+    p = muladd(p, r, 0.5)
+    p = muladd(p * r, r, r)
+    s = from_bits64((to_bits64(k) << np.int64(52)) + np.int64(0x3FF0000000000000))
+    return muladd(p, s, s), muladd(p, s, s - 1.0)
+
+
 def exp32(x):
     """e^x in float32: 2^n e^r with |r| <= ln(2)/2; relative error 1e-7; below 1.2e-38 it is 0, from 88.4 on infinite; NaN stays."""
     t = LOW32 if x < LOW32 else x
@@ -213,6 +247,11 @@ def near_exp(v, s):
     return np.exp(np.float64(v) * s)
 
 
+def near_exp_less_one(v):
+    """e^v and e^v - 1 for plain Python use of a formula file."""
+    return np.exp(np.float64(v)), np.expm1(np.float64(v))
+
+
 def exp(x):
     """e^x for plain Python use of a formula file."""
     return np.exp(np.float64(x))
@@ -297,7 +336,8 @@ def namespace(dtype: str) -> dict[str, Any]:
         HALF=dtype in HALVES, half_to_float=half_to_float, float_to_half=memory.float_to_half, read=memory.read, write=memory.write,
         from_bits32=memory.recast("int32", "float32"), to_bits32=memory.recast("float32", "int32"),
         from_bits64=memory.recast("int64", "float64"), to_bits64=memory.recast("float64", "int64"),
-        exp=exp64 if wide else exp32, near_exp=near_exp64 if wide else near_exp32, between=between, log=log64 if wide else log32,
+        exp=exp64 if wide else exp32, near_exp=near_exp64 if wide else near_exp32,
+        near_exp_less_one=near_exp_less_one64 if wide else near_exp_less_one32, between=between, log=log64 if wide else log32,
         two_to32=two_to32, log_parts32=log_parts32, scaled32=scaled32, larger=larger, positive=positive, power=power if wide else power32,
         root=root if wide else root32, load=load, store=store, packed=packed,
         elements=memory.pointer(storage_name(dtype)), reals=memory.pointer(work), integers=memory.pointer("int64"),

@@ -378,6 +378,31 @@ def test_2x2_windows_in_registers_give_what_any_others_do(name, dtype):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(("name", "parameter"), [("gem", "p"), ("lse", "r"), ("auto", "alpha")])
+def test_gradients_of_parameters_of_small_windows(name, parameter, dtype):
+    """One number or one a channel, of windows near the common reference and of planes far from it; the same elements two apart take other loops."""
+    rng = np.random.default_rng(19)
+    forward, backward = getattr(numbapool, f"{name}_pool2d"), getattr(numbapool, f"{name}_pool2d_backward")
+    rounding = 1e-11 if dtype == "float64" else 3e-5
+    for shape, kernel, stride in (((2, 3, 5, 7), 2, 2), ((1, 5, 18, 70), 2, 2), ((1, 2, 4, 2400), 2, 2), ((2, 70, 4, 6), 2, 2), ((1, 3, 9, 41), 3, 2),
+                                  ((2, 3, 7, 38), 3, 1), ((1, 19, 5, 7), (5, 7), 1)):
+        x = rng.standard_normal(shape).astype(dtype)
+        x[0, 1] *= 90
+        for value in (1.5, rng.random(shape[1]) + 0.5):
+            own = {"kernel_size": kernel, "stride": stride, parameter: value}
+            g = rng.standard_normal(forward(x, **own).shape).astype(dtype)
+            for last in (False, True):
+                u, h = (np.ascontiguousarray(np.moveaxis(v, 1, -1)) if last else v for v in (x, g))
+                apart = np.zeros((*u.shape[:3], 2 * u.shape[3]), dtype)
+                apart[..., ::2] = u
+                got, expected = (backward(h, v, **own, channels_last=last) for v in (u, apart[..., ::2]))
+                testing.close(got[0], expected[0].astype(np.float64), 8 * np.abs(h).max())
+                scale = np.abs(expected[1]).max() + 1
+                np.testing.assert_allclose(got[1] / scale, expected[1] / scale, 0, rounding, err_msg=f"{shape} {value} {last}")
+
+
 @pytest.mark.parametrize("across", [2, 5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["soft", "swap", "lip", "lp", "gem", "avg"])

@@ -89,8 +89,9 @@ def lift_backward(x, alpha):
 
 
 def param_slope(acc, m, n, alpha):
-    mean = acc[1] / acc[0]
-    return acc[2] / acc[0] - mean * mean
+    r = real(1) / acc[0]
+    mean = acc[1] * r
+    return acc[2] * r - mean * mean
 
 
 def safe(acc, *q):

@@ -70,8 +70,12 @@ def step(acc, x, m, eps, p):
     return (acc[0] + powered(a / m if a != m else real(1), p),)
 
 
+def mean(acc, n):
+    return acc[0] * (real(1) / n)  # one number for many windows, by which they multiply
+
+
 def stop(acc, m, n, eps, p):
-    return m * lowered(acc[0] / n, p)
+    return m * lowered(mean(acc, n), p)
 
 
 def start_backward():
@@ -86,7 +90,8 @@ def step_backward(acc, x, m, eps, p):
 
 
 def param_slope(acc, m, n, eps, p):
-    return stop(acc, m, n, eps, p) / p * (acc[1] / acc[0] - log(acc[0] / n) / p)
+    s = real(1) / p
+    return stop(acc, m, n, eps, p) * s * (acc[1] * (real(1) / acc[0]) - log(mean(acc, n)) * s)
 
 
 def safe(acc, eps, p):
@@ -108,7 +113,7 @@ def lift_backward(x, eps, p):
 
 
 def terms(acc, m, n, eps, p):
-    return (lowered(acc[0] / n, p) / acc[0],)  # y^(1 - p) / n = y / sum a^p
+    return (lowered(mean(acc, n), p) * (real(1) / acc[0]),)  # y^(1 - p) / n = y / sum a^p
 
 
 def spread(x, e, sums, m, eps, p):

@@ -12,7 +12,7 @@ logavgexp-torch (lucidrains) subtracts ln n twice; for arange(1000) and 1/r = 0.
 """
 import math
 
-from ..numeric import between, exp, larger, log, near_exp, real
+from ..numeric import between, exp, larger, log, near_exp_less_one, real
 from ..parameters import Parameter
 
 title = "log-sum-exp (LSE)"
@@ -43,10 +43,13 @@ def less_one(u, e):
 
 def mean_log(acc, n):
     """ln(mean e^u): where the mean is near 1, t = mean - 1 makes good what the rounding of 1 + t loses."""
-    t = acc[1] / n
-    s = real(1) + t
-    near = log(s) * (t / (s - real(1))) if s != real(1) else t
-    return near if abs(t) < real(0.5) else log(acc[0] / n)
+    r = real(1) / n  # as below: one number for many windows, by which they multiply
+    t = acc[1] * r
+    near = abs(t) < real(0.5)
+    s = real(1) + t if near else acc[0] * r
+    y = log(s)
+    y = y * (t / (s - real(1))) if near else y
+    return y if s != real(1) else t
 
 
 def first_start():
@@ -69,8 +72,8 @@ def step(acc, x, m, r):
 
 def near_weight(x, r):
     u = between(r * x, real(-86.5), real(40))  # NaN, too, becomes the upper end, with which no sum is safe
-    e = near_exp(u, real(1)) if u > real(-86.5) else real(0)
-    return e, less_one(u, e)
+    e, less = near_exp_less_one(u)
+    return (e, less) if u > real(-86.5) else (real(0), real(-1))
 
 
 def lift(x, r):
@@ -78,7 +81,7 @@ def lift(x, r):
 
 
 def stop(acc, m, n, r):
-    return m + mean_log(acc, n) / r
+    return m + mean_log(acc, n) * (real(1) / r)
 
 
 def start_backward():
@@ -97,7 +100,8 @@ def lift_backward(x, r):
 
 
 def param_slope(acc, m, n, r):
-    return (acc[2] / acc[0] - mean_log(acc, n) / r) / r
+    s = real(1) / r
+    return (acc[2] * (real(1) / acc[0]) - mean_log(acc, n) * s) * s
 
 
 def safe(acc, *q):

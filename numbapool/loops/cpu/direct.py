@@ -164,7 +164,7 @@ def nine_run(y, a0, a1, a2, b0, b1, b2, c0, c1, c2, at, n, share):
 
 # ---------------------------------------------------------------- backward
 
-def quad_back_run(gy, a, b, la, lb, at, n, share, out, q):
+def quad_back_run(gy, a, b, la, lb, at, n, share, out, slopes, q):
     """The gradients of 2x2 windows at .. at + n of a row, in the rows of `out`; whether the common reference suits them."""
     fine = True
     for j in range(at, at + n):
@@ -177,6 +177,7 @@ def quad_back_run(gy, a, b, la, lb, at, n, share, out, q):
         put_gradient(out, 0, 2 * j + 1, spread_at(a, la, 2 * j + 1, e1, w, ref, q))
         put_gradient(out, CELLS, 2 * j, spread_at(b, lb, 2 * j, e2, w, ref, q))
         put_gradient(out, CELLS, 2 * j + 1, spread_at(b, lb, 2 * j + 1, e3, w, ref, q))
+        keep_slope(slopes, j, gy[j], v, ref, share, q)
         fine &= safe(v, *q)
     return fine
 
@@ -189,21 +190,21 @@ def quad_back_plain(grad, n, share, out, gy, q):
     weave_pairs(out, gy, gy, n)
 
 
-def quad_back_across(grad, a, b, la, lb, n, share, out, gy, q):
+def quad_back_across(grad, a, b, la, lb, n, share, out, slopes, gy, q):
     """The gradients of n 2x2 windows side by side; whether the common reference suits them."""
     if not RECOMPUTE:
         quad_back_plain(grad, n, share, out, gy, q)
         return True
     fetch(grad, 0, n, 1, gy)
     if n < VECTOR:
-        return quad_back_run(gy, a, b, la, lb, 0, n, share, out, q)
+        return quad_back_run(gy, a, b, la, lb, 0, n, share, out, slopes, q)
     fine = True
     for o in range(0, n, VECTOR):
-        fine &= quad_back_run(gy, a, b, la, lb, min(o, n - VECTOR), VECTOR, share, out, q)
+        fine &= quad_back_run(gy, a, b, la, lb, min(o, n - VECTOR), VECTOR, share, out, slopes, q)
     return fine
 
 
-def quad_back_lanes_run(gy, a, b, la, lb, side, side2, at, n, share, out, par, q):
+def quad_back_lanes_run(gy, a, b, la, lb, side, side2, at, n, share, out, slopes, par, q):
     """The gradients of a 2x2 window of channels at .. at + n, in the rows of `out`; whether the common reference suits them."""
     fine = True
     a1, b1, la1, lb1 = shift(a, side), shift(b, side), shift(la, side2), shift(lb, side2)
@@ -217,18 +218,19 @@ def quad_back_lanes_run(gy, a, b, la, lb, side, side2, at, n, share, out, par, q
         put_gradient(out, 0, LANES + j, spread_at(a1, la1, j, e1, w, ref, p))
         put_gradient(out, CELLS, j, spread_at(b, lb, j, e2, w, ref, p))
         put_gradient(out, CELLS, LANES + j, spread_at(b1, lb1, j, e3, w, ref, p))
+        keep_slope(slopes, j, gy[j], v, ref, share, p)
         fine &= safe(v, *p)
     return fine
 
 
-def quad_back_lanes(grad, a, b, la, lb, side, side2, n, share, out, gy, par, q):
+def quad_back_lanes(grad, a, b, la, lb, side, side2, n, share, out, slopes, gy, par, q):
     """The same for n channels."""
     fetch(grad, 0, n, 1, gy)
     if n < VECTOR:
-        return quad_back_lanes_run(gy, a, b, la, lb, side, side2, 0, n, share, out, par, q)
+        return quad_back_lanes_run(gy, a, b, la, lb, side, side2, 0, n, share, out, slopes, par, q)
     fine = True
     for o in range(0, n, VECTOR):
-        fine &= quad_back_lanes_run(gy, a, b, la, lb, side, side2, min(o, n - VECTOR), VECTOR, share, out, par, q)
+        fine &= quad_back_lanes_run(gy, a, b, la, lb, side, side2, min(o, n - VECTOR), VECTOR, share, out, slopes, par, q)
     return fine
 
 
@@ -237,7 +239,7 @@ def quad_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
     par, q, plane, out, raw = row4(), numbers(doubles(a[NUMBERS])), -1, row4(), raw1()
-    pack, r = row1(), lo
+    pack, slopes, r = row1(), row1(), lo
     while r < hi:
         n, g, od, oh = row_of(f, r)
         if PARAMETERS > 0 and n * f[G] + g != plane:
@@ -245,9 +247,9 @@ def quad_backward(plan, data, slot, lo, hi):
             plane_parameters(f, a, n, g, par)
         m, rows = lanes_of(f, g), 1 if CHANNEL else min(BAND, min(f[OH] - oh, hi - r))
         if CHANNEL:
-            fine = quad_back_row_of_lanes(f, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, pack, raw, q)
+            fine = quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, slopes, pack, raw, q)
         else:
-            fine = quad_back_band(f, x, logit, grad, gx, gl, n, g, od, oh, rows, out, pack, raw, q + lane_params(par, 0))
+            fine = quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes, pack, raw, q + lane_params(par, 0))
         for i in range(oh, oh + rows):
             clear_rest(f, gx, gl, n, g, od, i, m)
         if not fine:
@@ -257,7 +259,7 @@ def quad_backward(plan, data, slot, lo, hi):
         settle()
 
 
-def quad_back_band(f, x, logit, grad, gx, gl, n, g, od, oh, rows, out, gy, raw, q):
+def quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes, gy, raw, q):
     """The gradients of some rows of 2x2 windows, all of them made before the first is stored; whether the common reference suits them."""
     down, down2, below = f[RECORDS + RECORD * X + 3], f[RECORDS + RECORD * LOGIT + 3], f[RECORDS + RECORD * GRAD_X + 3]
     fine = True
@@ -267,15 +269,16 @@ def quad_back_band(f, x, logit, grad, gx, gl, n, g, od, oh, rows, out, gy, raw, 
             h = 2 * (oh + i)
             p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
             share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh + i] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh + i, o))
-            fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, shift(out, i * PITCH), gy, q)
+            fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, shift(out, i * PITCH), shift(slopes, i * PITCH), gy, q)
         for i in range(rows):
             to = spot(f, GRAD_X, n, g, od, 2 * (oh + i), 2 * o)
             put_row(f, gx, gl, to, out, i * PITCH, 2 * cells, raw)
             put_row(f, gx, gl, to + below, out, i * PITCH + (CELLS if RECOMPUTE else 0), 2 * cells, raw)
+            put_slopes(f, a, n, g, od, oh + i, o, shift(slopes, i * PITCH), cells, row_step(f, GRAD_PARAM))
     return fine
 
 
-def quad_back_row_of_lanes(f, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, gy, raw, q):
+def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, slopes, gy, raw, q):
     """The gradients of a row of 2x2 windows with m channels as lanes; whether the common reference suits them."""
     down, down2, below = f[RECORDS + RECORD * X + 3], f[RECORDS + RECORD * LOGIT + 3], f[RECORDS + RECORD * GRAD_X + 3]
     side, side2, beside = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * LOGIT + 4], f[RECORDS + RECORD * GRAD_X + 4]
@@ -283,9 +286,10 @@ def quad_back_row_of_lanes(f, x, logit, grad, gx, gl, n, g, od, oh, m, par, out,
     for o in range(f[OW]):
         p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
         row, to = shift(grad, spot(f, Y, n, g, od, oh, o)), spot(f, GRAD_X, n, g, od, h, 2 * o)
-        fine &= quad_back_lanes(row, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, gy, par, q)
+        fine &= quad_back_lanes(row, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, slopes, gy, par, q)
         for i in range(4):
             put_row(f, gx, gl, to + (i >> 1) * below + (i & 1) * beside, out, (i >> 1) * CELLS + (i & 1) * LANES, m, raw)
+        put_slopes(f, a, n, g, od, oh, o, slopes, m, lane_step(f, GRAD_PARAM))
     return fine
 
 
@@ -370,6 +374,26 @@ def put_row2(f, gx, gl, at, out, skip, n, raw):
     """Store a row of both gradients."""
     put_row1(f, gx, gl, at, out, skip, n, raw)
     put_row1(f, gl, gx, at, out, 2 * CELLS + skip, n, raw)
+
+
+def slope(out, j, g, v, ref, share, q):
+    """Keep g dy/dparameter of a window."""
+    out[j] = g * param_slope(v, ref, share, *q)
+
+
+def put_all_slopes(f, a, n, g, od, oh, o, slopes, m, step):
+    """g dy/dparameter of m windows or channels, each to its place in an output-shaped array."""
+    p = shift(reals(a[GRAD_PARAM]), spot(f, GRAD_PARAM, n, g, od, oh, o))
+    for j in range(m):
+        p[j * step] = slopes[j]
+
+
+def no_slope(out, j, g, v, ref, share, q):
+    """There is no learnable parameter."""
+
+
+def put_no_slopes(f, a, n, g, od, oh, o, slopes, m, step):
+    """There is no learnable parameter."""
 
 
 def times1(g, v):

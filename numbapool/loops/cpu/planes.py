@@ -130,10 +130,13 @@ def planes_backward(plan, data, slot, lo, hi):
         lift_tile(f, a, x, logit, n, g, planes, tile, part, par, numbers_)
         for i in range(planes):
             acc, q = cell(tile, i, SIZE), numbers_ + lane_params(par, i)
-            w = times(load(grad, spot(f, Y, n, g, 0, 0, 0)), terms(acc, REFERENCE, share, *q))
+            gy = load(grad, spot(f, Y, n, g, 0, 0, 0))
+            w = times(gy, terms(acc, REFERENCE, share, *q))
             to = spot(f, GRAD_X, n, g, 0, 0, 0)
             v, u = shift(x, spot(f, X, n, g, 0, 0, 0)), shift(logit, logit_spot(f, n, g, 0, 0, 0))
             give_plane(shift(gx, to), shift(gl, to), v, u, size, w, q)
+            keep_slope(part, 0, gy, acc, REFERENCE, share, q)
+            put_slopes(f, a, n, g, 0, 0, 0, part, 1, 1)
             if not safe(acc, *q):
                 mark(a, first + i)
             n, g = next_plane(f, n, g)

@@ -254,21 +254,22 @@ def three_forward(plan, data, slot, lo, hi):
 
 # ---------------------------------------------------------------- backward
 
-def terms_run(m, held, grad, p, q, r, size, share, number, i, n, params):
+def terms_run(m, held, grad, p, q, r, size, share, number, slopes, i, n, params):
     """What windows i .. i + n hand out, times g; whether the common reference suits them."""
     fine = True
     for j in range(i, i + n):
         v = join_all(join_all(cell(p, j, size), cell(q, j, size)), cell(r, j, size))
         scale_cell(m, j, held, load(grad, j), terms(v, REFERENCE, share * number[j], *params))
+        keep_slope(slopes, j, load(grad, j), v, REFERENCE, share * number[j], params)
         fine &= safe(v, *params)
     return fine
 
 
-def terms_cells(m, held, grad, p, q, r, size, share, number, n, params):
+def terms_cells(m, held, grad, p, q, r, size, share, number, slopes, n, params):
     """What n windows hand out."""
     fine = True
     for o in range(0, n, VECTOR):
-        fine &= terms_run(m, held, grad, p, q, r, size, share, number, min(o, n - VECTOR), VECTOR, params)
+        fine &= terms_run(m, held, grad, p, q, r, size, share, number, slopes, min(o, n - VECTOR), VECTOR, params)
     return fine
 
 
@@ -347,7 +348,7 @@ def give_row(f, x, logit, gx, gl, row, spread_, gap, out, raw, n, g, d, h, param
     put_row(f, gx, gl, spot(f, GRAD_X, n, g, d, h, 0), out, 0, f[W], raw)
 
 
-def band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, number, tags, n, g, d, band, end, params):
+def band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, number, tags, slopes, n, g, d, band, end, params):
     """The spread terms of output rows band .. end; whether the common reference suits their windows."""
     size, fine = f[ROW_CELLS], True
     if RECOMPUTE:
@@ -358,7 +359,8 @@ def band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, numb
         p = shift(t, column(f, 0))
         q, r = shift(t, column(f, 1)) if f[W_TAPS] > 1 else gap, shift(t, column(f, 2)) if f[W_TAPS] > 2 else gap
         share, row = real(f[f[D_SHARE] + d] * f[f[H_SHARE] + i]), shift(grad, spot(f, Y, n, g, d, i, 0))
-        fine &= terms_cells(m, f[HELD_CELLS], row, p, q, r, size, share, number, f[OW], params)
+        fine &= terms_cells(m, f[HELD_CELLS], row, p, q, r, size, share, number, slopes, f[OW], params)
+        put_slopes(f, a, n, g, d, i, 0, slopes, f[OW], row_step(f, GRAD_PARAM))
     for i in range(band, end):
         spread_row(f, shift(spread_, (i & (2 * BAND - 1)) * TERMS * size), shift(terms_, (i - band) * TERMS * f[HELD_CELLS]), gap)
     return fine
@@ -369,7 +371,7 @@ def three_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
     ring, joined, terms_, spread_, gap, number, tags = rooms(f, a, slot)
-    par, numbers_, out, raw = row4(), numbers(doubles(a[NUMBERS])), row4(), raw1()
+    par, numbers_, out, raw, slopes = row4(), numbers(doubles(a[NUMBERS])), row4(), raw1(), row1()
     cover, task = f[H_COVER], lo
     while task < hi:
         h, d = task % f[H], task // f[H] % f[D]
@@ -385,7 +387,7 @@ def three_backward(plan, data, slot, lo, hi):
         while h < last:
             if band < stop:
                 end = min(band + BAND, stop)
-                if not band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, number, tags, n, g, d, band, end, params):
+                if not band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, number, tags, slopes, n, g, d, band, end, params):
                     mark(a, plane)
                 band = end
             while h < last and (f[cover + h] == f[cover + h + 1] or f[cover + f[cover + h + 1] - 1] < band):
