@@ -56,7 +56,7 @@ def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
 def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:
     """Compile some kernels; returns the files by functions' names."""
     ahead.check_version()
-    gc.set_threshold(200_000, 50, 50)  # Numba makes many small objects that stay: a seventh of the time
+    gc.disable()  # Numba makes many small objects that stay: what can go is looked for once a group
     machines = {p: ahead.Processor(p, triple()) for p in processors}
     made, entries = {}, {e.name: e for e in kernels.entries()}
     for name in names:
@@ -70,6 +70,7 @@ def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path)
             part.write_bytes(machines[p].emit(bitcode, function, entries[name].symbol(p)))
             part.replace(files[p])
         made |= {entries[name].symbol(p): str(file) for p, file in files.items()}
+    gc.collect()
     return made
 
 

@@ -23,7 +23,7 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 # the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
 HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "GATHER")}
-RARE = ("std", "idw", "lse", "auto", "nanavg", "nansum", "nanstd")  # folds that have general kernels and sweeps alone
+RARE = ("std", "idw", "nanavg", "nansum", "nanstd")  # folds that have general kernels and sweeps alone
 # votes of other integers are counted in int64
 VOTED = ("float32", "float64", "uint8", "int64", "uint64")
 COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
@@ -80,7 +80,7 @@ class Formula:
 
     @property
     def learns(self) -> bool:
-        """Whether its backward pass makes the gradient of a parameter, which only general kernels and sweeps do."""
+        """Whether its backward pass makes the gradient of a parameter."""
         return hasattr(self.module, "param_slope")
 
     @property
@@ -168,7 +168,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
                 continue
             if f.plain_sum and not backward and dtype not in HALVES:
                 yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
-            if (f.name not in COMMON and dtype != "float32") or f.name.endswith("_inference") or (backward and f.learns):
+            if f.name not in COMMON and dtype != "float32":
                 continue
             yield entry("QUAD", kernels.direct_kernel, "quad", False)
             if dtype in HALVES:

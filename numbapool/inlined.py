@@ -6,21 +6,60 @@ For functions that only exist inlined, the last of these is the one that counts;
 from __future__ import annotations
 
 import functools
+import gc
 from typing import Any
 
 from llvmlite import ir
 from llvmlite.binding import Linkage, create_pass_builder, create_pipeline_tuning_options
-from numba import config
+from numba import config, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
-from numba.core.typed_passes import NativeLowering
+from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 
 # passes for closures, lists, array expressions, `with` and literals, of which there are none here: a tenth of the time
 NEEDLESS = frozenset(("WithLifting", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "FindLiterallyCalls", "LiteralUnroll",
                       "LiteralPropagationSubPipelinePass", "MakeFunctionToJitFunction", "RewriteDynamicRaises", "NopythonRewrites",
                       "DumpParforDiagnostics"))
+
+
+class _Context:
+    """Numba's typing context, which keeps the signatures of operators and functions on numbers: found anew they are a tenth of the time."""
+
+    signatures: dict[Any, Any] = {}
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def resolve_function_type(self, func: Any, args: tuple, kws: dict) -> Any:
+        """The signature of a call."""
+        plain = isinstance(func, types.Function) and not kws and all(isinstance(a, (types.Number, types.Boolean)) for a in args)
+        found = self.signatures.get((func, args)) if plain else None
+        if found is None:
+            found = self._context.resolve_function_type(func, args, kws)
+            if plain:
+                self.signatures[func, args] = found
+        return found
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Typing(NopythonTypeInference):
+    """Numba's type inference, in that context."""
+
+    _name = "numbapool_type_inference"
+
+    def run_pass(self, state: Any) -> bool:
+        """Infer."""
+        context = state.typingctx
+        state.typingctx = _Context(context)
+        try:
+            return super().run_pass(state)
+        finally:
+            state.typingctx = context
 
 
 class _Codegen:
@@ -153,11 +192,22 @@ class Inlined(CompilerBase):
 
     lowering: Any = _Lowering
 
+    def compile_extra(self, func: Any) -> Any:
+        """Compile, without collecting garbage meanwhile: of the many small objects most stay, and looking for others is a tenth of the time."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return super().compile_extra(func)
+        finally:
+            if collecting:
+                gc.enable()
+
     def define_pipelines(self) -> list[Any]:
         """The passes."""
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
         kept = [(step, text) for step, text in pipeline.passes if step.__name__ not in NEEDLESS]
-        pipeline.passes = [(self.lowering, text) if step is NativeLowering else (step, text) for step, text in kept]
+        own = {NativeLowering: self.lowering, NopythonTypeInference: _Typing}
+        pipeline.passes = [(own.get(step, step), text) for step, text in kept]
         pipeline._finalized = False
         pipeline.finalize()
         return [pipeline]

@@ -172,7 +172,7 @@ static kernel_function fold_small(call *k, int formula, const geometry *g, plan 
     const formula_info *info = &formula_infos[formula];
     bool backward = k->r->backward, plain = info->plain_sum;
     geometry cut_one;
-    shape s = g->has[AT_GRAD_PARAM] ? NO_SHAPE : small_of(k, g, backward, plain, &cut_one);
+    shape s = small_of(k, g, backward, plain, &cut_one);
     if (s != PLANES && s != QUAD && s != THREE && !(s == NINE && plain))
         return NULL;
     kernel_function f = find_kernel(formula, backward, k->dtype, loops[s][k->lanes]);

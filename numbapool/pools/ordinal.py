@@ -34,7 +34,7 @@ def weights_of(own, where, channels):
 
 def total(weight, n):
     """The sum of the first n weights: (channels, 1)."""
-    found = weight[:, :n].sum(1, keepdims=True)
+    found = sort.in_turn(weight[:, :n])
     if not ((found > 0) & np.isfinite(found)).all():
         raise ValueError(f"weight must have a positive finite sum for windows of {n} elements, got {found.min():g}")
     return found

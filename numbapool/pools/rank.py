@@ -38,4 +38,9 @@ def rank_weights(given, n):
     """The weights of the first ranks in a window of n elements: (1, min(t, n)), or (1, n)."""
     t, alpha = given[0]
     first = int(min(t, n)) if t else n
-    return np.full((1, first), 1 / first) if t else alpha * (1 - alpha) ** np.arange(first)[None]
+    return np.full((1, first), 1 / first) if t else shares(alpha, first)
+
+
+def shares(alpha, n):
+    """alpha (1 - alpha)^(r - 1) of n ranks, each from the one before: (1, n)."""
+    return np.cumprod([alpha, *[1 - alpha] * (n - 1)])[None]

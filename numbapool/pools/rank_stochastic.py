@@ -10,6 +10,7 @@ import numpy as np
 
 from ..numeric import float64
 from ..parameters import Parameter
+from . import rank, sort
 
 title = "rank-based stochastic"
 family = "draw"
@@ -49,5 +50,5 @@ def weights_of(own, where, channels):
 
 def rank_weights(given, n):
     """The probabilities of n ranks: (1, n)."""
-    p = given[0, 0] * (1 - given[0, 0]) ** np.arange(n)
-    return p[None] / p.sum()
+    p = rank.shares(given[0, 0], n)
+    return p / sort.in_turn(p)

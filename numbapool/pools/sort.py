@@ -36,7 +36,12 @@ def weights_of(own, where, channels):
 def rank_weights(logits, n):
     """The weights of the first ranks in a window of n elements: (channels, min(n, pool_range))."""
     e = np.exp(logits[:, :n] - logits[:, :n].max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
+    return e / in_turn(e)
+
+
+def in_turn(weights):
+    """The sums of rows, element after element as in the C library: (rows, 1)."""
+    return np.cumsum(weights, 1)[:, -1:]
 
 
 def rank_gradient(logits, n, sums):

@@ -269,7 +269,8 @@ def quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes
             h = 2 * (oh + i)
             p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
             share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh + i] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh + i, o))
-            fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, shift(out, i * PITCH), shift(slopes, i * PITCH), gy, q)
+            to, turned = shift(out, i * PITCH), shift(slopes, i * PITCH)
+            fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, to, turned, gy, q)
         for i in range(rows):
             to = spot(f, GRAD_X, n, g, od, 2 * (oh + i), 2 * o)
             put_row(f, gx, gl, to, out, i * PITCH, 2 * cells, raw)
