@@ -43,7 +43,7 @@ def exactly(e: Example) -> bool:
     """Whether Python's kernels are the library's.
 
     Sort's weights come from two exponentials, composed poolings from NumPy's operators, some powers have kernels in Python alone, swap is soft at a
-    temperature of 1 in the library, and for lse, auto, and in other dtypes than float32 most poolings, the library has no loops for small windows.
+    temperature of 1 in the library, and in other dtypes than float32 it has no loops for small windows of most poolings.
     """
     name = re.sub(r"^(adaptive_|global_)|_pool\dd$", "", e.function)
     if name == "lp" and e.x.dtype == np.float32:
@@ -53,7 +53,7 @@ def exactly(e: Example) -> bool:
     if name == "stochastic" and not e.kwargs.get("training", True):
         return False
     fast = {"float32": numbapool.POOLINGS, "float64": ("avg", "soft", "max", "min")}.get(e.x.dtype.name, ("max", "min"))
-    return name in fast and name not in ("sort", "ordinal", "swap", "lse", "auto", *COMPOSED)
+    return name in fast and name not in ("sort", "swap", *COMPOSED)
 
 
 def agree(got, expected, dtype: str, exact: bool, label: str) -> None:
