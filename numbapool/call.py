@@ -155,10 +155,11 @@ class Call:
             return plan.build(*arguments, **more)
         return plan.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
 
-    def choices(self, operands: dict[int, Any], gradient: bool = False) -> tuple[str | None, plan.Plan]:
-        """How select.py's loops choose, and their plan."""
-        past = memory.past_cache(8 * prod(self.out_dims)) if at.INDEX in operands else self.past_cache(gradient)
-        arguments = (*self.arguments(operands, gradient, 1, gradient), past)
+    def choices(self, operands: dict[int, Any], gradient: bool = False, axes: Any = None) -> tuple[str | None, plan.Plan]:
+        """How select.py's loops choose, and their plan; axes : of windows that are not the call's."""
+        past = memory.past_cache(8 * prod(self.out_dims)) if at.INDEX in operands and not gradient else self.past_cache(gradient)
+        dims, own, *others = self.arguments(operands, gradient, 1, gradient)
+        arguments = (dims, axes or own, *others, past)
         return choices.build(*arguments) if self.extras is not None else choices.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
 
     def arguments(self, operands: dict[int, Any], gradient: bool, planes: int, scatter: bool) -> tuple:

@@ -18,10 +18,11 @@ from .libraries import from_numpy_array
 from .loops import layout as at
 from .loops.cpu import vote
 from .loops.cpu.order import INSERTION, MOST_TAPS
-from .numeric import real_name
+from .numeric import FLOATS, real_name
 from .parameters import Parameter
 from .plan import Plan, dense
 from .prepared import Source, Stage
+from .sweeps import Axes
 
 # ---------------------------------------------------------------- parameters that vary with the output
 
@@ -186,7 +187,7 @@ class Select:
 
     def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
         """grad_x: every g goes to the element its index names."""
-        return [self.again(call, grad) if index is None else scatter(call, grad, index, "add")]
+        return [self.again(call, grad) if index is None else scatter(call, grad, index, "add", call.axes)]
 
     def again(self, call: Call, grad: View) -> View:
         """grad_x, with the elements chosen again; of integers, whose gradient is of another dtype, by their indices."""
@@ -200,13 +201,23 @@ class Select:
         return result
 
 
-def scatter(call: Call, values: View, index: View, merge: str) -> View:
-    """A plane-shaped result that is 0 but where indices put values."""
+def scatter(call: Call, values: View, index: View, merge: str, axes: Axes | None = None) -> View:
+    """A plane-shaped result that is 0 but where indices put values; axes : of the windows in which they most likely lie."""
     call.dtype = call.given[values.source.number].dtype
     result = call.empty(call.x.dims, call.dtype)
     operands = {at.Y: values, at.INDEX: index}
-    kernel, made = kernels.index_kernel("scatter_index", call.dtype, merge), call.plan(operands, True, scatter=True)
-    call.launch(kernel, made, True, {**operands, at.GRAD_X: result}, indexed=True)
+    addresses = {**operands, at.GRAD_X: result}
+
+    def general() -> Stage:
+        made = call.plan(operands, True, scatter=True)
+        return call.stage(kernels.index_kernel("scatter_index", call.dtype, merge), made, True, addresses, indexed=True)
+
+    whole = {at.X: dense(call.x.dims, call.memory_last), **operands}
+    shape, made = call.choices(whole, True, axes) if call.dtype in FLOATS and axes else (None, None)
+    if shape == "own":
+        call.stages.append(call.stage(kernels.owned_kernel(call.dtype, Select.wide(call)), made, True, addresses, general))
+    else:
+        call.stages.append(general())
     return result
 
 

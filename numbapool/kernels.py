@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import detail, direct, draw, fold, order, planes, rows, select, sweep, three, vote
+from .loops.cpu import detail, direct, draw, fold, order, owned, planes, rows, select, sweep, three, vote
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -134,7 +134,7 @@ def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bo
 def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, shape: str | None = None) -> Callable[..., None]:
     """Backward of a selecting pooling that finds the elements again; shape: also "own", for "quad" where windows write what they own."""
     if shape == "own":
-        return stamp("quad_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing("quad") | dict(zero=direct.zero_one))
+        return stamp("quad_backward", [owned, formula], dtype, _cells(dtype, wide) | _choosing("quad") | dict(zero=direct.zero_one))
     return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
 
 
@@ -217,6 +217,12 @@ def choose_kernel(formula: types.ModuleType, dtype: str, straight: bool) -> Call
 def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., None]:
     """scatter_index (merge: "add" or "replace") or gather_index: shared by every pooling with indices."""
     return stamp(loop, [select], dtype, dict(merge=vars(select)[merge]))
+
+
+@functools.cache
+def owned_kernel(dtype: str, wide: bool) -> Callable[..., None]:
+    """scatter_index for 2x2 windows side by side; what else the indices say is left undone."""
+    return stamp("scatter_quads", [owned], dtype, dict(zero=direct.zero_one, **_cells(dtype, wide)))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """The faster bodies: what they must not change.  Specials at every position, windows far from the common reference, memory, wide rows."""
 from __future__ import annotations
 
+import functools
 import itertools
 import tracemalloc
 import warnings
@@ -298,10 +299,45 @@ def test_indices_past_the_caches(last, monkeypatch):
                 monkeypatch.setattr(numbapool.memory, "past_cache", lambda size, past=past: past)
                 monkeypatch.setattr(numbapool.libraries, "past_cache", lambda size, past=past: past)
                 results = [(*numbapool.max_pool2d(p, *window, return_indices=True), p) for p in parts]
-                results = [(y, index, numbapool.max_pool2d_backward(y, p, *window)) for y, index, p in results]
+                results = [(y, index, numbapool.max_pool2d_backward(y, p, *window), numbapool.max_pool2d_backward(y, p, *window, indices=index))
+                           for y, index, p in results]
                 made.append([np.concatenate(r) for r in zip(*results, strict=True)])
             for a, b in zip(*made, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_indices_inside_and_outside_of_2x2_windows(dtype, last):
+    """Planes whose indices name elements of their own windows, and planes where one or all name others; odd sizes, long rows, one lane more."""
+    rng = np.random.default_rng(20)
+    for shape in ((2, 3, 4, 6), (2, 2, 5, 37), (1, 2, 3, 2603), (2, 67, 5, 7), (1, 1, 2, 2), (1, 130, 2, 33)):
+        x = rng.standard_normal(shape).astype(dtype)
+        y, index = numbapool.max_pool2d(x, 2, return_indices=True)
+        g = rng.integers(-5, 6, y.shape).astype(dtype)
+        one, every = index.copy(), index.copy()
+        one[-1, -1, -1, -1], one[0, 0, 0, 0] = 0, shape[2] * shape[3] - 1
+        every[-1] = rng.integers(0, shape[2] * shape[3], every[-1].shape)
+        order = functools.partial(np.moveaxis, source=1, destination=-1) if last else np.asarray
+        back = functools.partial(np.moveaxis, source=-1, destination=1) if last else np.asarray
+        given = [np.ascontiguousarray(order(v)) for v in (g, x)]
+        for i in (index, one, every):
+            j = np.ascontiguousarray(order(i))
+            got = numbapool.max_pool2d_backward(*given, 2, indices=j, channels_last=last)
+            np.testing.assert_array_equal(back(got), indices_of(x, i, g.astype(np.float64))[1])
+            whole = numbapool.max_unpool2d(given[0], j, 2, output_size=shape[2:], channels_last=last)
+            placed = np.zeros((shape[0] * shape[1], shape[2] * shape[3]), dtype)
+            for p, (places, values) in enumerate(zip(i.reshape(len(placed), -1), g.reshape(len(placed), -1), strict=True)):
+                for place, value in zip(places, values, strict=True):  # the last one stays
+                    placed[p, place] = value
+            np.testing.assert_array_equal(back(whole), placed.reshape(shape))
+            apart = np.repeat(j, 2, -1)[..., ::2]
+            np.testing.assert_array_equal(got, numbapool.max_pool2d_backward(*given, 2, indices=apart, channels_last=last))
+        for wrong in (-1, shape[2] * shape[3], 1 << 32):
+            one[0, -1, -1, 0] = wrong
+            with pytest.raises(ValueError, match="indices must lie between"):
+                numbapool.max_pool2d_backward(*given, 2, indices=np.ascontiguousarray(order(one)), channels_last=last)
 
 
 @pytest.mark.jit
@@ -315,7 +351,8 @@ def test_places_of_64_bits(last, monkeypatch):
         for wide, part in ((False, given[:2]), (True, given[1:2])):  # of other shapes, so that the calls are prepared anew
             monkeypatch.setattr(numbapool.families.Select, "wide", staticmethod(lambda call, wide=wide: wide))
             y, index = numbapool.max_pool2d(part, *window, return_indices=True)
-            made.append([r[-1] for r in (y, index, numbapool.max_pool2d_backward(y, part, *window))])
+            backward = functools.partial(numbapool.max_pool2d_backward, y, part, *window)
+            made.append([r[-1] for r in (y, index, backward(), backward(indices=index))])
         for a, b in zip(*made, strict=True):
             np.testing.assert_array_equal(a, b)
 

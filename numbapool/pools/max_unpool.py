@@ -7,6 +7,7 @@ Gradient: dy/dx_i = 1 at its index, as torch's; where an index occurs twice, for
 """
 from __future__ import annotations
 
+import functools
 from math import prod
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..forms import per_axis
 from ..operation import Operation, Way
 from ..parameters import REQUIRED, Parameter, flag
 from ..prepared import Prepared, Source
+from ..sweeps import Axes
+from ..windows import sliding
 
 title = "max unpooling"
 headline = "Max unpooling"
@@ -71,6 +74,13 @@ class Unpooled:
         return result
 
 
+def windows_of(kernel: tuple[int, ...], call: Call) -> Axes | None:
+    """The windows side by side that the maxima were most likely taken of, where they are as many as these."""
+    sizes = (*(1,) * (3 - len(kernel)), *kernel)
+    axes = tuple(sliding(n, k, k, 0, 0, 1, False, "one") if n >= k else None for n, k in zip(call.x.dims[2:], sizes, strict=True))
+    return axes if [a and a.count.size for a in axes] == list(call.out_dims[2:]) else None  # type: ignore[return-value]
+
+
 class Unpool(Operation):
     """y has the plane that the indices point into, x the outputs' shape: a call with the roles exchanged."""
 
@@ -91,12 +101,16 @@ class Unpool(Operation):
                     channels_last=channels_last, extras=(), target=out)
         call.lanes = call.memory_last = order_of(values.dims, values.strides)[1]  # of single elements x says nothing of y's planes
         index = call.argument(1, "indices", call.out_dims, ("int64",))
-        return self.prepare_backward_of(call, index) if way.backward else self.prepare_forward(call, values, index)
+        if way.backward:
+            return self.prepare_backward_of(call, index)
+        kernel, stride, padding = (per_axis(v, self.ndim, where, 0) for v in (window[0], window[0] if window[1] is None else window[1], window[2]))
+        beside = kernel == stride and not any(padding) and call.library.index is None
+        return self.prepare_forward(call, values, index, windows_of(kernel, call) if beside else None)
 
     @staticmethod
-    def prepare_forward(call: Call, values: View, index: View) -> Prepared:
+    def prepare_forward(call: Call, values: View, index: View, axes: Axes | None) -> Prepared:
         """y; `out` may have any strides, a plane's are dense: filled by a copy."""
-        scatter = families.of(call).scatter
+        scatter = families.of(call).scatter if axes is None else functools.partial(families.scatter, axes=axes)
         if call.target is None:
             return call.prepared([scatter(call, values, index, "replace")])
         y = call.output(call.x.dims)

@@ -13,13 +13,12 @@ v, p a row of cells, values and places; column the position that a cell lies at.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .direct import clear_rest
 from .rows import *  # noqa: F403
 from .short import *  # noqa: F403
 from .sweep import runs_of
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
-CALLED = ("first_rows", "more_rows", "along", "nine", "own_across", "own_lanes", "best_of_two", "best_of_three", "improve", "copy_cells")
+CALLED = ("first_rows", "more_rows", "along", "nine", "best_of_two", "best_of_three", "improve", "copy_cells")
 
 # ---------------------------------------------------------------- rows of cells
 
@@ -390,28 +389,6 @@ def select_backward(plan, data, slot, lo, hi):
         settle()
 
 
-def quad_backward(plan, data, slot, lo, hi):
-    """Planes lo..hi of gx for 2x2 windows side by side, which own their elements: each is written once."""
-    f, a = integers(plan), integers(data)
-    x, grad, gx, raw = elements(a[X]), elements(a[Y]), elements(a[GRAD_X]), raw_rows()
-    s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row())
-    best, where, top, bottom = value_rows(), place_rows(), value_rows(), value_rows()
-    for plane in range(lo, hi):
-        n, g = plane // f[G], plane % f[G]
-        each = lanes_of(f, g)
-        for r in range(f[OD] * f[OH]):
-            od, oh = r // f[OH], r % f[OH]
-            for c in range(f[CHUNKS]):
-                chunk = f[CHUNK_TABLE] + CHUNK * c
-                if r == 0 or f[CHUNKS] > 1:
-                    windows(f, n, g, chunk, each, s)
-                choose(f, x, n, g, od, oh, chunk, each, s, best, where)
-                give_quads(f, gx, grad, n, g, od, oh, chunk, each, s[8], where, top, bottom, raw)
-            clear_rest(f, gx, gx, n, g, od, oh, each)
-    if f[PAST_CACHE]:
-        settle()
-
-
 def add_row(f, target, base, grad, at, where, positions, each):
     """Add the gradients of a row of windows at the places of their elements."""
     across, down, far, near = row_step(f, Y), lane_step(f, Y), row_step(f, TARGET), lane_step(f, TARGET)
@@ -431,6 +408,8 @@ def scatter_index(plan, data, slot, lo, hi):
     ly, li, lt = lane_step(f, Y), lane_step(f, INDEX), lane_step(f, TARGET)
     size, each, wrong, pack = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4], 0, lanes()
     for p in range(lo, hi):
+        if a[MASK] != 0 and octets(a[MASK])[p] == 0:
+            continue
         n, g = p // f[G], p % f[G]
         target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
         m = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW]

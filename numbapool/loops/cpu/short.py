@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
-from .sweep import runs_of
 
 ASK_FOR = 2048  # elements between what is read and what is asked for
 SLOT = 1088  # cells of a kept row: half a row of cells, and some to the end of a vector
@@ -195,45 +194,3 @@ def choose_quad(f, x, n, g, od, oh, chunk, each, s, best, where):
             p, q = shift(a, 2 * i * across), shift(c, 2 * i * across)
             four(shift(best, i * each), shift(where, i * each), p, shift(p, across), q, shift(q, across), 1, place(here + 2 * i),
                  place(below + 2 * i), s[8], each)
-
-
-def own_across(top, bottom, grad, where, column, here, right, below, corner, n):
-    """Two rows of the gradient: g where the chosen element is, else 0."""
-    for j in range(n):
-        g, q, c = load(grad, j), where[j], column[j]
-        top[2 * j] = g if q == narrow_add(here, c) else real(0)
-        top[2 * j + 1] = g if q == narrow_add(right, c) else real(0)
-        bottom[2 * j] = g if q == narrow_add(below, c) else real(0)
-        bottom[2 * j + 1] = g if q == narrow_add(corner, c) else real(0)
-
-
-def own_lanes(top, bottom, grad, where, here, right, below, corner, n):
-    """The same for one window of n lanes: its elements follow one another by n."""
-    for j in range(n):
-        g, q = load(grad, j), where[j]
-        top[j] = g if q == here else real(0)
-        top[n + j] = g if q == right else real(0)
-        bottom[j] = g if q == below else real(0)
-        bottom[n + j] = g if q == corner else real(0)
-
-
-def give_quads(f, gx, grad, n, g, od, oh, chunk, each, column, where, top, bottom, raw):
-    """The gradient's rows of a chunk of 2x2 windows."""
-    m, at, s = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y)
-    here = (od * f[H] + 2 * oh) * f[W] + f[chunk + C_START]
-    for i in range(m if each > 1 else 1):
-        run, row = each if each > 1 else m, shift(grad, at + i * row_step(f, Y))
-        if s != 1:
-            for j in range(run):
-                raw[j] = row[j * s]
-            row = raw
-        a, b = place(here + 2 * i), place(here + 2 * i + f[W])
-        if each == 1:
-            own_across(top, bottom, row, where, column, a, place(a + 1), b, place(b + 1), m)
-        else:
-            own_lanes(shift(top, 2 * i * each), shift(bottom, 2 * i * each), row, shift(where, i * each), a, place(a + 1), b, place(b + 1), each)
-    runs, run, apart, s = runs_of(f, GRAD_X, 2 * m, each)
-    for i in range(runs):
-        to = spot(f, GRAD_X, n, g, od, 2 * oh, f[chunk + C_START] + i)
-        put_cells(shift(gx, to), shift(top, i * run), run, f[PAST_CACHE], raw)
-        put_cells(shift(gx, to + f[RECORDS + RECORD * GRAD_X + 3]), shift(bottom, i * run), run, f[PAST_CACHE], raw)
