@@ -22,7 +22,7 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
 }
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 # the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
-HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "GATHER")}
+HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "GATHER")}
 RARE = ("std", "idw", "nanavg", "nansum", "nanstd")  # folds that have general kernels and sweeps alone
 # votes of other integers are counted in int64
 VOTED = ("float32", "float64", "uint8", "int64", "uint64")
@@ -37,7 +37,7 @@ LOOPS = (
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "VOTE_FEW", "VOTE_SORTED",  # with places
-    "SCATTER_ADD", "SCATTER_REPLACE", "GATHER",  # by indices
+    "SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "GATHER",  # by indices
     "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
     "DETAIL",  # detail-preserving pooling
 )
@@ -274,6 +274,7 @@ def indexed() -> Iterator[Entry]:
     for dtype in DTYPES:
         if dtype in FLOATS:
             yield Entry("index", True, dtype, "SCATTER_ADD", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "add"), True)
+            yield Entry("index", True, dtype, "SCATTER_OWN", lambda dtype=dtype: kernels.owned_kernel(dtype, False))
         yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True)
         yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True)
 

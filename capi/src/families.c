@@ -368,8 +368,22 @@ static void choose(call *k, const view *y, const view *index)
     launch(k, f, &made, false, &a, false, NULL, NULL);
 }
 
-/* A result that is 0 but where indices put values: of the planes of x. */
-void scatter(call *k, const view *values, const view *index, const view *result, bool add)
+/* The kernel for indices within 2x2 windows side by side and its plan, where the windows are such. */
+static kernel_function scatter_owned(call *k, const geometry *g, const axis *windows, plan *made)
+{
+    kernel_function f = windows && !wide(k) ? find_kernel(FORMULA_INDEX, true, k->dtype, LOOP_SCATTER_OWN) : NULL;
+    geometry owned = *g;
+    int64_t strides[5];
+    if (!f)
+        return NULL;
+    memcpy(owned.axes, windows, sizeof owned.axes);
+    dense(k->x.dims, k->memory_last, strides);
+    operand(&owned, AT_X, strides);
+    return choices_plan(k, &owned, true, false, made) == OWN ? f : NULL;
+}
+
+/* A result that is 0 but where indices put values: of the planes of x.  windows: three axes of those in which they most likely lie, or NULL. */
+void scatter(call *k, const view *values, const view *index, const view *result, bool add, const axis *windows)
 {
     geometry g = geometry_of(k);
     addresses a = {{0}};
@@ -378,9 +392,14 @@ void scatter(call *k, const view *values, const view *index, const view *result,
     read_from(&a, &g, AT_Y, values);
     read_from(&a, &g, AT_INDEX, index);
     a.words[AT_GRAD_X] = address(result->data);
-    plan made = planned(k, &g, true, 1, true, false, NULL, 0);
-    kernel_function f = needed_kernel(k, FORMULA_INDEX, true, add ? LOOP_SCATTER_ADD : LOOP_SCATTER_REPLACE);
-    launch(k, f, &made, true, &a, true, NULL, NULL);
+    plan made;
+    uint8_t *left = NULL;
+    kernel_function f = scatter_owned(k, &g, windows, &made);
+    if (!f || launch(k, f, &made, true, &a, false, NULL, &left)) {
+        f = needed_kernel(k, FORMULA_INDEX, true, add ? LOOP_SCATTER_ADD : LOOP_SCATTER_REPLACE);
+        made = planned(k, &g, true, 1, true, false, NULL, 0);
+        launch(k, f, &made, true, &a, true, left, NULL);
+    }
     k->dtype = own;
 }
 
@@ -393,7 +412,7 @@ static void choose_again(call *k, const view *grad, const view *grad_x)
     if (k->grad_dtype != k->dtype) { /* of integers, by their places */
         view y = fresh_view(k, k->out_dims, k->dtype, false), index = fresh_view(k, k->out_dims, INT64, false);
         choose(k, &y, &index);
-        scatter(k, grad, &index, grad_x, true);
+        scatter(k, grad, &index, grad_x, true, NULL);
         return;
     }
     read_from(&a, &g, AT_X, &k->x);
@@ -412,7 +431,7 @@ static void backward_by_index(call *k, void (*again)(call *k, const view *grad, 
     view grad = tensor_view(k, r->grad, "grad", k->out_dims, k->grad_dtype), grad_x = gradient_view(k, r->grad_x, "grad_x");
     if (r->indices_in) {
         view index = tensor_view(k, r->indices_in, "indices", k->out_dims, INT64);
-        scatter(k, &grad, &index, &grad_x, true);
+        scatter(k, &grad, &index, &grad_x, true, k->axes);
     } else {
         again(k, &grad, &grad_x);
     }
@@ -459,7 +478,7 @@ static void vote_again(call *k, const view *grad, const view *grad_x)
 {
     view y = fresh_view(k, k->out_dims, k->dtype, k->memory_last), index = fresh_view(k, k->out_dims, INT64, k->memory_last);
     count_votes(k, &y, &index);
-    scatter(k, grad, &index, grad_x, true);
+    scatter(k, grad, &index, grad_x, true, NULL);
 }
 
 void run_vote(call *k)
@@ -849,6 +868,20 @@ static void fake_axes(call *k)
     }
 }
 
+/* 2x2 windows side by side, of which the maxima were most likely taken, where they are as many as these. */
+static bool pairs_of(call *k, axis windows[3])
+{
+    static const int64_t kernel[3] = {1, 2, 2};
+    bool beside = k->ndim == 2;
+    for (int i = 0; i < k->ndim; i++)
+        beside = beside && k->p.kernel_size[i] == 2 && (k->p.stride[i] == 0 || k->p.stride[i] == 2) && k->p.padding[i] <= 0;
+    for (int i = 0; i < 3; i++)
+        beside = beside && k->x.dims[2 + i] / kernel[i] == k->out_dims[2 + i] && k->out_dims[2 + i] > 0;
+    for (int i = 0; beside && i < 3; i++)
+        sliding(k->c, &windows[i], k->x.dims[2 + i], kernel[i], kernel[i], 0, 0, 1, false, ONE);
+    return beside;
+}
+
 static void unpool_forward(call *k, const view *values)
 {
     view index = tensor_view(k, k->r->indices_in, "indices", k->out_dims, INT64);
@@ -859,7 +892,8 @@ static void unpool_forward(call *k, const view *values)
     for (int i = 0; i < 5; i++)
         lies_well &= k->x.dims[i] == 1 || y.strides[i] == strides[i];
     view made = lies_well ? y : fresh_view(k, k->x.dims, k->dtype, k->memory_last);
-    scatter(k, values, &index, &made, false);
+    axis windows[3];
+    scatter(k, values, &index, &made, false, pairs_of(k, windows) ? windows : NULL);
     if (!lies_well && !k->dry)
         copy_view(&made, &y);
 }
