@@ -134,8 +134,13 @@ def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bo
 def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, shape: str | None = None) -> Callable[..., None]:
     """Backward of a selecting pooling that finds the elements again; shape: also "own", for "quad" where windows write what they own."""
     if shape == "own":
-        return stamp("quad_backward", [owned, formula], dtype, _cells(dtype, wide) | _choosing("quad") | dict(zero=direct.zero_one))
+        return stamp("quad_backward", [owned, formula], dtype, _cells(dtype, wide) | _choosing("quad") | _owning(dtype))
     return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
+
+
+def _owning(dtype: str) -> dict[str, Any]:
+    """How the rows of a gradient are made whose elements belong to one window."""
+    return dict(zero=direct.zero_one, row_at=owned.itself if dtype in HALVES else owned.memory_at)
 
 
 def _choosing(shape: str | None) -> dict[str, Any]:
@@ -222,7 +227,7 @@ def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., Non
 @functools.cache
 def owned_kernel(dtype: str, wide: bool) -> Callable[..., None]:
     """scatter_index for 2x2 windows side by side; what else the indices say is left undone."""
-    return stamp("scatter_quads", [owned], dtype, dict(zero=direct.zero_one, **_cells(dtype, wide)))
+    return stamp("scatter_quads", [owned], dtype, _cells(dtype, wide) | _owning(dtype))
 
 
 @functools.cache
