@@ -41,17 +41,18 @@ def parts_of(axis: Axis, channel_lanes: bool) -> tuple[int, int, int, int]:
 
 
 def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes: bool, table: np.ndarray) -> str | None:
-    """Which of the loops of short.py suits the windows: "quad", "nine", "short" or none."""
+    """Which of the loops of short.py suits the windows: "quad", "nine", "short" or none; "pair": "quad" of a gradient, for one row of two columns."""
     d, h, w = axes
     if any(a.first.ndim == 2 for a in axes) or not h.grid or not w.grid or d.count.max() > 1 or h.step > 1 or w.step > 1:
         return None
     if max(h.grid[2], w.grid[2]) > 3 or (w.grid[1] > 2 and not channel_lanes) or (table[:, at.C_LANES] == 1).any():
         return None
     whole = h.count.min() == w.count.min() == 2 and h.grid[1:] == w.grid[1:] == (2, 2)
+    pair = h.grid == (0, 1, 1) and w.count.min() == 2 and w.grid[1:] == (2, 2)
     unit = strides[1 if channel_lanes else 4] == 1
-    if channel_lanes:  # whose loops read channels side by side
-        return None if not unit else "quad" if whole else "nine"
-    return "quad" if whole and unit else "short"
+    if (whole or pair) and unit:
+        return "quad" if whole else "pair"
+    return "short" if not channel_lanes else "nine" if unit else None  # which reads channels side by side
 
 
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,
@@ -68,6 +69,11 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     cells = CELLS // max(buffer.width, 1)
     table = chunks_of(axes[2], whole[4], cells)
     shape = shape_of(whole, axes, records[at.X], channel_lanes, table)
+    every_plane = axes[0].count.size == whole[2] and axes[0].grid == (0, 1, 1)
+    if shape in ("quad", "pair") and grad_channels_last == channel_lanes and every_plane:
+        shape = "own"
+    elif shape == "pair":
+        shape = "nine" if channel_lanes else "short"
     if shape == "short":
         table = chunks_of(axes[2], whole[4], cells // 2)
     buffer.place(at.CHUNK_TABLE, table)
@@ -75,8 +81,6 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     head[at.CHUNKS], head[at.PAST_CACHE] = len(table), past_cache
     head[[at.W_STRIDE, at.W_TAPS, at.W_POWER, at.W_PARTS]] = parts_of(axes[2], channel_lanes)
     if grad_channels_last is not None:
-        every_plane = axes[0].count.size == whole[2] and axes[0].grid == (0, 1, 1)
-        shape = "own" if shape == "quad" and grad_channels_last == channel_lanes and every_plane else shape
         work = gradient(head, records, size, grad_channels_last, channel_lanes, buffer.width, scratch_planes, itemsize)
     rows = buffer.planes * axes[0].count.size * axes[1].count.size
     return shape, buffer.plan(records, -(-work // 64) * 64, rows if prod(dims[2:]) else 0, buffer.planes)

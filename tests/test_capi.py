@@ -145,22 +145,22 @@ def test_backward_by_indices(capi, name):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("last", [False, True])
-def test_indices_outside_of_2x2_windows(capi, last, dtype):
+def test_indices_outside_of_windows_side_by_side(capi, last, dtype):
     """Of one plane all, of another one: those planes take the loop for indices anywhere, with what no window covers."""
     rng = np.random.default_rng(8)
-    for shape in ((2, 3, 7, 38), (1, 70, 4, 6)):
+    for shape, kernel in (((2, 3, 7, 38), 2), ((1, 70, 4, 6), 2), ((2, 3, 3, 2601), (1, 2))):
         x = rng.standard_normal(shape).astype(dtype)
         x = orders(x)[1] if last else x
-        y, index = numbapool.max_pool2d(x, 2, return_indices=True)
+        y, index = numbapool.max_pool2d(x, kernel, return_indices=True)
         grad, places = rng.integers(-5, 6, y.shape).astype(dtype), shape[2] * shape[3]
         for changed in (0, 1, index[0, 0].size):
             index[0, 0].flat[:changed] = rng.integers(0, places, changed)
             index[-1, -1, -1, -1] = places - 1 if changed else index[-1, -1, -1, -1]
-            expected = numbapool.max_pool2d_backward(grad, x, 2, indices=index)
-            np.testing.assert_array_equal(capi.backward("max_pool2d", grad, x, 2, indices=index, like=x)[0], expected)
+            expected = numbapool.max_pool2d_backward(grad, x, kernel, indices=index)
+            np.testing.assert_array_equal(capi.backward("max_pool2d", grad, x, kernel, indices=index, like=x)[0], expected)
             size = list(shape[2:])
-            np.testing.assert_array_equal(capi.forward("max_unpool2d", y, index, 2, output_size=size)[0],
-                                          numbapool.max_unpool2d(y, index, 2, output_size=size))
+            np.testing.assert_array_equal(capi.forward("max_unpool2d", y, index, kernel, output_size=size)[0],
+                                          numbapool.max_unpool2d(y, index, kernel, output_size=size))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -220,7 +220,7 @@ def test_elements_found_again_are_those_of_the_indices(name, dtype):
 
 
 CHOICES = {  # one for each way to choose: quad, short or nine; parts of windows, one window, windows in pieces
-    "2x2": (2, 2, 0), "2x2/s1": (2, 1, 0), "3x3/s2": (3, 2, 1), "3x3/s1": (3, 1, 1), "1x3/s2": ((1, 3), (1, 2), (0, 1)),
+    "2x2": (2, 2, 0), "1x2": ((1, 2), (1, 2), 0), "2x2/s1": (2, 1, 0), "3x3/s2": (3, 2, 1), "3x3/s1": (3, 1, 1), "1x3/s2": ((1, 3), (1, 2), (0, 1)),
     "3x2/s3": ((3, 2), (3, 1), 1), "3x1/s2": ((3, 1), (1, 2), (2, 0)), "5x5/s1": (5, 1, 2), "4x12/s1": ((4, 12), 1, (3, 11)),
     "4x5/s2": ((4, 5), 2, (1, 4)), "2x9/s2": ((2, 9), 2, (0, 8)), "4x6/s3": ((4, 6), 3, (0, 5)), "5x70": ((5, 70), 1, 0),
     "2x2/d3": (2, 1, 3, 3), "3x3/s2/d2": (3, 2, 4, 2),
@@ -309,12 +309,15 @@ def test_indices_past_the_caches(last, monkeypatch):
 @pytest.mark.jit
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_indices_inside_and_outside_of_2x2_windows(dtype, last):
+def test_indices_inside_and_outside_of_windows_side_by_side(dtype, last):
     """Planes whose indices name elements of their own windows, and planes where one or all name others; odd sizes, long rows, one lane more."""
     rng = np.random.default_rng(20)
-    for shape in ((2, 3, 4, 6), (2, 2, 5, 37), (1, 2, 3, 2603), (2, 67, 5, 7), (1, 1, 2, 2), (1, 130, 2, 33)):
+    shapes = (2, 3, 4, 6), (2, 2, 5, 37), (1, 2, 3, 2603), (2, 67, 5, 7), (1, 1, 2, 2), (1, 130, 2, 33), (2, 2, 1, 38)
+    for shape, kernel in itertools.product(shapes, (2, (1, 2))):
+        if kernel == 2 and shape[2] == 1:
+            continue
         x = rng.standard_normal(shape).astype(dtype)
-        y, index = numbapool.max_pool2d(x, 2, return_indices=True)
+        y, index = numbapool.max_pool2d(x, kernel, return_indices=True)
         g = rng.integers(-5, 6, y.shape).astype(dtype)
         one, every = index.copy(), index.copy()
         one[-1, -1, -1, -1], one[0, 0, 0, 0] = 0, shape[2] * shape[3] - 1
@@ -324,20 +327,20 @@ def test_indices_inside_and_outside_of_2x2_windows(dtype, last):
         given = [np.ascontiguousarray(order(v)) for v in (g, x)]
         for i in (index, one, every):
             j = np.ascontiguousarray(order(i))
-            got = numbapool.max_pool2d_backward(*given, 2, indices=j, channels_last=last)
+            got = numbapool.max_pool2d_backward(*given, kernel, indices=j, channels_last=last)
             np.testing.assert_array_equal(back(got), indices_of(x, i, g.astype(np.float64))[1])
-            whole = numbapool.max_unpool2d(given[0], j, 2, output_size=shape[2:], channels_last=last)
+            whole = numbapool.max_unpool2d(given[0], j, kernel, output_size=shape[2:], channels_last=last)
             placed = np.zeros((shape[0] * shape[1], shape[2] * shape[3]), dtype)
             for p, (places, values) in enumerate(zip(i.reshape(len(placed), -1), g.reshape(len(placed), -1), strict=True)):
                 for place, value in zip(places, values, strict=True):  # the last one stays
                     placed[p, place] = value
             np.testing.assert_array_equal(back(whole), placed.reshape(shape))
             apart = np.repeat(j, 2, -1)[..., ::2]
-            np.testing.assert_array_equal(got, numbapool.max_pool2d_backward(*given, 2, indices=apart, channels_last=last))
+            np.testing.assert_array_equal(got, numbapool.max_pool2d_backward(*given, kernel, indices=apart, channels_last=last))
         for wrong in (-1, shape[2] * shape[3], 1 << 32):
             one[0, -1, -1, 0] = wrong
             with pytest.raises(ValueError, match="indices must lie between"):
-                numbapool.max_pool2d_backward(*given, 2, indices=np.ascontiguousarray(order(one)), channels_last=last)
+                numbapool.max_pool2d_backward(*given, kernel, indices=np.ascontiguousarray(order(one)), channels_last=last)
 
 
 @pytest.mark.jit

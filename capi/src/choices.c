@@ -49,7 +49,10 @@ static bool whole_pairs(const axis *a)
     return a->stride == 2 && a->kernel == 2 && smallest(a->count, a->outputs) == 2;
 }
 
-/* Which of the loops of short.py suits the windows: QUAD, NINE, SHORT or none. */
+/* Whether the windows of an axis are its places one by one. */
+static bool single_places(const axis *a) { return a->regular && a->origin == 0 && a->stride == 1 && a->kernel == 1; }
+
+/* Which of the loops of short.py suits the windows: QUAD, NINE, SHORT or none; OWN: QUAD of a gradient, for one row of two columns. */
 static shape shape_of(const geometry *g, const table *chunks)
 {
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
@@ -58,8 +61,8 @@ static shape shape_of(const geometry *g, const table *chunks)
     if (most(h->kernel, w->kernel) > 3 || (w->stride > 2 && !g->channel_lanes) || single(chunks))
         return NO_SHAPE;
     bool unit = g->strides[AT_X][g->channel_lanes ? 1 : 4] == 1;
-    if (whole_pairs(h) && whole_pairs(w) && unit)
-        return QUAD;
+    if (whole_pairs(w) && unit && (whole_pairs(h) || single_places(h)))
+        return whole_pairs(h) ? QUAD : OWN;
     return !g->channel_lanes ? SHORT : unit ? NINE : NO_SHAPE; /* which reads channels side by side */
 }
 
@@ -77,6 +80,11 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     int64_t cells = CELLS / most(b.width, 1);
     table found = chunks_of(c, w, g->dims[4], cells);
     shape how = shape_of(g, &found);
+    bool every_plane = d->outputs == g->dims[2] && single_places(d);
+    if ((how == QUAD || how == OWN) && gradient != NO_GRADIENT && (gradient == CHANNELS_LAST) == g->channel_lanes && every_plane)
+        how = OWN;
+    else if (how == OWN)
+        how = g->channel_lanes ? NINE : SHORT;
     if (how == SHORT)
         found = chunks_of(c, w, g->dims[4], cells / 2);
     place(&b, AT_CHUNK_TABLE, found.cells, found.rows * AT_CHUNK);
@@ -85,11 +93,8 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     b.head[AT_PAST_CACHE] = past_cache;
     place_parts(&b, w);
     int64_t work = 0;
-    if (gradient != NO_GRADIENT) {
-        bool every_plane = d->outputs == g->dims[2] && d->regular && d->origin == 0 && d->stride == 1 && d->kernel == 1;
-        how = how == QUAD && (gradient == CHANNELS_LAST) == g->channel_lanes && every_plane ? OWN : how;
+    if (gradient != NO_GRADIENT)
         work = place_gradient(&b, size, gradient == CHANNELS_LAST, scratch_planes, itemsize);
-    }
     int64_t rows = size[2] && size[3] && size[4] ? b.planes * d->outputs * g->axes[1].outputs : 0;
     *made = close_buffer(c, &b, rounded(work, 64), rows, b.planes);
     return how;

@@ -368,7 +368,7 @@ static void choose(call *k, const view *y, const view *index)
     launch(k, f, &made, false, &a, false, NULL, NULL);
 }
 
-/* The kernel for indices within 2x2 windows side by side and its plan, where the windows are such. */
+/* The kernel for indices within windows of two columns side by side and its plan, where the windows are such. */
 static kernel_function scatter_owned(call *k, const geometry *g, const axis *windows, plan *made)
 {
     kernel_function f = windows && !wide(k) ? find_kernel(FORMULA_INDEX, true, k->dtype, LOOP_SCATTER_OWN) : NULL;
@@ -420,7 +420,7 @@ static void choose_again(call *k, const view *grad, const view *grad_x)
     a.words[AT_GRAD_X] = address(grad_x->data);
     shape s = choices_plan(k, &g, true, false, &made);
     if (s == OWN && !find_kernel(k->chooses, true, k->dtype, LOOP_PLACES_OWN))
-        s = QUAD;
+        s = largest(k->axes[1].count, k->axes[1].outputs) == 2 ? QUAD : NO_SHAPE;
     launch(k, places_kernel(k, true, s), &made, true, &a, false, NULL, NULL);
 }
 
@@ -868,15 +868,17 @@ static void fake_axes(call *k)
     }
 }
 
-/* 2x2 windows side by side, of which the maxima were most likely taken, where they are as many as these. */
-static bool pairs_of(call *k, axis windows[3])
+/* The windows side by side of which the maxima were most likely taken, where they are as many as these. */
+static bool windows_of(call *k, axis windows[3])
 {
-    static const int64_t kernel[3] = {1, 2, 2};
-    bool beside = k->ndim == 2;
-    for (int i = 0; i < k->ndim; i++)
-        beside = beside && k->p.kernel_size[i] == 2 && (k->p.stride[i] == 0 || k->p.stride[i] == 2) && k->p.padding[i] <= 0;
-    for (int i = 0; i < 3; i++)
+    int64_t kernel[3];
+    bool beside = true;
+    for (int i = 0; i < 3; i++) {
+        int own = i - (3 - k->ndim);
+        kernel[i] = own < 0 ? 1 : k->p.kernel_size[own];
+        beside = beside && (own < 0 || ((k->p.stride[own] == 0 || k->p.stride[own] == kernel[i]) && k->p.padding[own] <= 0));
         beside = beside && k->x.dims[2 + i] / kernel[i] == k->out_dims[2 + i] && k->out_dims[2 + i] > 0;
+    }
     for (int i = 0; beside && i < 3; i++)
         sliding(k->c, &windows[i], k->x.dims[2 + i], kernel[i], kernel[i], 0, 0, 1, false, ONE);
     return beside;
@@ -893,7 +895,7 @@ static void unpool_forward(call *k, const view *values)
         lies_well &= k->x.dims[i] == 1 || y.strides[i] == strides[i];
     view made = lies_well ? y : fresh_view(k, k->x.dims, k->dtype, k->memory_last);
     axis windows[3];
-    scatter(k, values, &index, &made, false, pairs_of(k, windows) ? windows : NULL);
+    scatter(k, values, &index, &made, false, windows_of(k, windows) ? windows : NULL);
     if (!lies_well && !k->dry)
         copy_view(&made, &y);
 }

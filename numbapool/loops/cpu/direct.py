@@ -294,13 +294,13 @@ def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, o
     return fine
 
 
-def clear_rest(f, gx, gl, n, g, d, oh, m):
-    """Zero what no window covers: a last column, and after the last row of windows a last row."""
-    for i in range(2):
+def clear_rest(f, gx, gl, n, g, d, oh, m, tall=2):
+    """Zero what no window of `tall` rows and two columns covers: a last column, and after the last row of windows a last row."""
+    for i in range(tall):
         for w in range(2 * f[OW], f[W]):
-            zero(gx, gl, spot(f, GRAD_X, n, g, d, 2 * oh + i, w), m, lane_step(f, GRAD_X))
+            zero(gx, gl, spot(f, GRAD_X, n, g, d, tall * oh + i, w), m, lane_step(f, GRAD_X))
     if oh == f[OH] - 1:
-        for h in range(2 * f[OH], f[H]):
+        for h in range(tall * f[OH], f[H]):
             for w in range(f[W]):
                 zero(gx, gl, spot(f, GRAD_X, n, g, d, h, w), m, lane_step(f, GRAD_X))
 

@@ -153,7 +153,7 @@ def choose_nine(f, x, n, g, od, oh, chunk, each, s, best, where):
              place(row + w), place(row + w + one * f[W]), place(row + w + two_on * f[W]), place(right), place(end), each)
 
 
-# ---------------------------------------------------------------- 2x2 windows side by side
+# ---------------------------------------------------------------- windows of two columns, and of two rows or one, side by side
 
 def quad_windows(f, n, g, chunk, each, s):
     """Set the positions of a chunk."""
@@ -178,8 +178,8 @@ def four(v, p, a, b, c, d, step, here, below, column, n):
 def choose_quad(f, x, n, g, od, oh, chunk, each, s, best, where):
     """The chosen elements of the windows of a chunk, and their places."""
     d, h, w, across = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[chunk + C_START], row_step(f, X)
-    a, here = shift(x, spot(f, X, n, g, d, h, w)), place((d * f[H] + h) * f[W] + w)
-    c, below = shift(a, f[RECORDS + RECORD * X + 3]), place(here + f[W])
+    a, here, more = shift(x, spot(f, X, n, g, d, h, w)), place((d * f[H] + h) * f[W] + w), f[f[H_COUNT] + oh] - 1
+    c, below = shift(a, more * f[RECORDS + RECORD * X + 3]), place(here + more * f[W])  # of a window of one row that row, once more
     if each == 1:
         m = f[chunk + C_LANES]
         for k in range(0, m, 16):
