@@ -274,7 +274,7 @@ def indexed() -> Iterator[Entry]:
     for dtype in DTYPES:
         if dtype in FLOATS:
             yield Entry("index", True, dtype, "SCATTER_ADD", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "add"), True)
-            yield Entry("index", True, dtype, "SCATTER_OWN", lambda dtype=dtype: kernels.owned_kernel(dtype, False))
+            yield Entry("index", True, dtype, "SCATTER_OWN", lambda dtype=dtype: kernels.owned_kernel(dtype))
         yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True)
         yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True)
 

@@ -134,13 +134,16 @@ def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bo
 def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, shape: str | None = None) -> Callable[..., None]:
     """Backward of a selecting pooling that finds the elements again; shape: also "own", for "quad" where windows write what they own."""
     if shape == "own":
-        return stamp("quad_backward", [owned, formula], dtype, _cells(dtype, wide) | _choosing("quad") | _owning(dtype))
+        told = dict(opened=owned.elements_of, told_by=owned.rows_of, own_across=owned.chosen_across, own_pairs=owned.chosen_pairs,
+                    own_lanes=owned.chosen_lanes, STEP=2)
+        return stamp("owned_backward", [owned, formula], dtype, _owning(dtype) | told)
     return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
 
 
 def _owning(dtype: str) -> dict[str, Any]:
     """How the rows of a gradient are made whose elements belong to one window."""
-    return dict(zero=direct.zero_one, row_at=owned.itself if dtype in HALVES else owned.memory_at)
+    rows_ = dict(value_rows=_stack(numeric.real_name(dtype), 2 * CELLS), raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS))
+    return dict(zero=direct.zero_one, row_at=owned.itself if dtype in HALVES else owned.memory_at, wide_places=_stack("int64", 2 * CELLS), **rows_)
 
 
 def _choosing(shape: str | None) -> dict[str, Any]:
@@ -225,9 +228,11 @@ def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., Non
 
 
 @functools.cache
-def owned_kernel(dtype: str, wide: bool) -> Callable[..., None]:
-    """scatter_index for 2x2 windows side by side; what else the indices say is left undone."""
-    return stamp("scatter_quads", [owned], dtype, _cells(dtype, wide) | _owning(dtype))
+def owned_kernel(dtype: str) -> Callable[..., None]:
+    """scatter_index for windows side by side that indices name elements of; planes where they name others are left undone."""
+    told = dict(opened=owned.indices_of, told_by=owned.index_row, own_across=owned.named_across, own_pairs=owned.named_pairs,
+                own_lanes=owned.named_lanes, STEP=1)
+    return stamp("owned_backward", [owned], dtype, _owning(dtype) | told)
 
 
 @functools.cache

@@ -2,48 +2,19 @@
 
 The elements are chosen again, or indices name them; a plane with an index that lies outside of its window is left to select.py's loop, which puts
 gradients anywhere.  Nothing is cleared before or added up.
-Measured on float32 (8, 64, 112, 112) with indices, one thread: 2.1 ms in select.py's loop, 1.2 here.
+Measured on float32 with indices, one thread: (8, 64, 112, 112) in 2x2 windows 2.1 ms in select.py's loop and 1.2 here.
 
-Legend: see rows.py and select.py; tall: the rows of a window, two or one.
+Legend: see rows.py and select.py; tall: the rows of a window, two or one; p, q what tells the chosen one of a row of windows: their two rows of
+elements, or twice their indices.
 """
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
 from .direct import clear_rest
 from .rows import *  # noqa: F403
-from .short import *  # noqa: F403
 from .sweep import runs_of
 
-CALLED = ("own_across", "own_lanes", "places_across", "places_of_lanes")
-
-
-def own_across(top, bottom, grad, where, column, here, right, below, corner, n):
-    """Two rows of the gradient: g where the chosen element is, else 0."""
-    for j in range(n):
-        g, q, c = load(grad, j), where[j], column[j]
-        top[2 * j] = g if q == narrow_add(here, c) else real(0)
-        top[2 * j + 1] = g if q == narrow_add(right, c) else real(0)
-        bottom[2 * j] = g if q == narrow_add(below, c) else real(0)
-        bottom[2 * j + 1] = g if q == narrow_add(corner, c) else real(0)
-
-
-def own_pairs(top, grad, where, column, here, right, n):
-    """A row of the gradient, of windows that have one."""
-    for j in range(n):
-        g, q, c = load(grad, j), where[j], column[j]
-        top[2 * j] = g if q == narrow_add(here, c) else real(0)
-        top[2 * j + 1] = g if q == narrow_add(right, c) else real(0)
-
-
-def own_lanes(top, bottom, grad, where, here, right, below, corner, n):
-    """The same for one window of n lanes: its elements follow one another by n."""
-    for j in range(n):
-        g, q = load(grad, j), where[j]
-        top[j] = g if q == here else real(0)
-        top[n + j] = g if q == right else real(0)
-        if below != here:
-            bottom[j] = g if q == below else real(0)
-            bottom[n + j] = g if q == corner else real(0)
+CALLED = ("own_across", "own_pairs", "own_lanes")
 
 
 def rest(n):
@@ -51,38 +22,40 @@ def rest(n):
     return (n - VECTOR, n & -VECTOR) if n > VECTOR and n & VECTOR - 1 else (0, n)
 
 
-def give_quads(f, gx, grad, n, g, od, oh, chunk, each, column, where, top, bottom, raw):
-    """The gradient's rows of a chunk of 2x2 windows."""
-    m, at, s = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y)
-    tall, below = f[f[H_COUNT] + oh], f[RECORDS + RECORD * GRAD_X + 3]
-    here, (runs, cells, _, _) = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], runs_of(f, GRAD_X, 2 * m, each)
-    to, at_once = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), not HALF and runs == 1 and not f[PAST_CACHE]
+def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, wide):
+    """The gradient's rows of a chunk of windows; 0 where each gives its own elements all that it has."""
+    m, at, s, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y), 0
+    tall, down = f[f[H_COUNT] + oh], f[RECORDS + RECORD * GRAD_X + 3]
+    here, below = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], f[W] if tall > 1 else 1 << 62
+    to, (runs, cells, _, _) = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), runs_of(f, GRAD_X, 2 * m, each)
+    at_once = not HALF and runs == 1 and not f[PAST_CACHE]
     if at_once:
-        top, bottom = row_at(gx, to, top), row_at(gx, to + below, bottom)
+        top, bottom = row_at(gx, to, top), row_at(gx, to + down, bottom)
     for i in range(m if each > 1 else 1):
         run, row = each if each > 1 else m, shift(grad, at + i * row_step(f, Y))
         if s != 1:
             for j in range(run):
                 raw[j] = row[j * s]
             row = raw
-        a, b = place(here + 2 * i), place(here + 2 * i + (tall - 1) * f[W])
+        p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
         o, k = rest(m)  # whole vectors, and the last one again where there is a rest, which would be done one by one
-        if each == 1 and tall == 1:
-            own_pairs(top, row, where, column, a, place(a + 1), k)
+        if each > 1:
+            wrong |= own_lanes(shift(top, 2 * i * each), shift(bottom, 2 * i * each), row, p, q, row_step(f, X), here + 2 * i, below, tall, each)
+        elif tall == 1:
+            wrong |= own_pairs(top, row, p, here, k)
             if o > 0:
-                own_pairs(shift(top, 2 * o), shift(row, o), shift(where, o), shift(column, o), a, place(a + 1), VECTOR)
-        elif each == 1:
-            own_across(top, bottom, row, where, column, a, place(a + 1), b, place(b + 1), k)
-            if o > 0:
-                own_across(shift(top, 2 * o), shift(bottom, 2 * o), shift(row, o), shift(where, o), shift(column, o), a, place(a + 1), b,
-                           place(b + 1), VECTOR)
+                wrong |= own_pairs(shift(top, 2 * o), shift(row, o), shift(p, STEP * o), here + 2 * o, VECTOR)
         else:
-            own_lanes(shift(top, 2 * i * each), shift(bottom, 2 * i * each), row, shift(where, i * each), a, place(a + 1), b, place(b + 1), each)
+            wrong |= own_across(top, bottom, row, p, q, here, below, k)
+            if o > 0:
+                wrong |= own_across(shift(top, 2 * o), shift(bottom, 2 * o), shift(row, o), shift(p, STEP * o), shift(q, STEP * o), here + 2 * o,
+                                    below, VECTOR)
     for i in range(0 if at_once else runs):
         to = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START] + i)
         put_cells(shift(gx, to), shift(top, i * cells), cells, f[PAST_CACHE], raw)
         if tall > 1:
-            put_cells(shift(gx, to + below), shift(bottom, i * cells), cells, f[PAST_CACHE], raw)
+            put_cells(shift(gx, to + down), shift(bottom, i * cells), cells, f[PAST_CACHE], raw)
+    return wrong
 
 
 def memory_at(gx, at, row):
@@ -95,92 +68,133 @@ def itself(gx, at, row):
     return row
 
 
-def quad_backward(plan, data, slot, lo, hi):
-    """Planes lo..hi of gx, with the elements chosen again."""
+def owned_backward(plan, data, slot, lo, hi):
+    """Planes lo..hi of gx: each g (or value) goes to the chosen element of its window."""
     f, a = integers(plan), integers(data)
-    x, grad, gx, raw = elements(a[X]), elements(a[Y]), elements(a[GRAD_X]), raw_rows()
-    s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row())
-    best, where, top, bottom = value_rows(), place_rows(), value_rows(), value_rows()
+    grad, gx, source = elements(a[Y]), elements(a[GRAD_X]), opened(a)
+    raw, wide, top, bottom = raw_rows(), wide_places(), value_rows(), value_rows()
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
-        each = lanes_of(f, g)
+        each, wrong = lanes_of(f, g), 0
         for od in range(f[OD]):
             for oh in range(f[OH]):
                 for c in range(f[CHUNKS]):
-                    chunk = f[CHUNK_TABLE] + CHUNK * c
-                    if od + oh == 0 or f[CHUNKS] > 1:
-                        windows(f, n, g, chunk, each, s)
-                    choose(f, x, n, g, od, oh, chunk, each, s, best, where)
-                    give_quads(f, gx, grad, n, g, od, oh, chunk, each, s[8], where, top, bottom, raw)
+                    wrong |= give_rows(f, gx, grad, source, n, g, od, oh, f[CHUNK_TABLE] + CHUNK * c, each, top, bottom, raw, wide)
                 clear_rest(f, gx, gx, n, g, od, oh, each, f[f[H_COUNT] + oh])
-    if f[PAST_CACHE]:
-        settle()
-
-
-# ---------------------------------------------------------------- by indices
-
-def places_across(where, index, first, below, n):
-    """The places that the indices of n windows side by side name; whether each is one of its window's four, the first of which is first + 2 j."""
-    wrong = 0
-    for j in range(n):
-        i = index[j]
-        k = i - first - 2 * j
-        wrong |= (k - below if k >= below else k) >> 1
-        where[j] = place(i)
-    return wrong == 0
-
-
-def places_of_lanes(where, index, first, below, n):
-    """The same for n lanes of one window."""
-    wrong = 0
-    for j in range(n):
-        i = index[j]
-        k = i - first
-        wrong |= (k - below if k >= below else k) >> 1
-        where[j] = place(i)
-    return wrong == 0
-
-
-def read_places(f, index, n, g, od, oh, chunk, each, where, wide):
-    """The places of a chunk of windows; whether each lies in its window."""
-    m, at, s, fine = f[chunk + C_LANES], spot(f, INDEX, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, INDEX), True
-    tall = f[f[H_COUNT] + oh]
-    here, below = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], f[W] if tall > 1 else 1 << 62
-    for i in range(m if each > 1 else 1):
-        run, row = each if each > 1 else m, shift(index, at + i * row_step(f, INDEX))
-        if s != 1:
-            for j in range(run):
-                wide[j] = row[j * s]
-            row = wide
-        if each == 1:
-            o, k = rest(m)
-            fine &= places_across(where, row, here, below, k)
-            if o > 0:
-                fine &= places_across(shift(where, o), shift(row, o), here + 2 * o, below, VECTOR)
-        else:
-            fine &= places_of_lanes(shift(where, i * each), row, here + 2 * i, below, each)
-    return fine
-
-
-def scatter_quads(plan, data, slot, lo, hi):
-    """Planes lo..hi of gx: each g (or value) goes to the position in the plane that its index names."""
-    f, a = integers(plan), integers(data)
-    grad, gx, index, raw, wide = elements(a[Y]), elements(a[GRAD_X]), integers(a[INDEX]), raw_rows(), wide_places()
-    s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row())
-    where, top, bottom = place_rows(), value_rows(), value_rows()
-    for plane in range(lo, hi):
-        n, g = plane // f[G], plane % f[G]
-        each, fine = lanes_of(f, g), True
-        for od in range(f[OD]):
-            for oh in range(f[OH]):
-                for c in range(f[CHUNKS]):
-                    chunk = f[CHUNK_TABLE] + CHUNK * c
-                    if od + oh == 0 or f[CHUNKS] > 1:
-                        quad_windows(f, n, g, chunk, each, s)
-                    fine &= read_places(f, index, n, g, od, oh, chunk, each, where, wide)
-                    give_quads(f, gx, grad, n, g, od, oh, chunk, each, s[8], where, top, bottom, raw)
-                clear_rest(f, gx, gx, n, g, od, oh, each, f[f[H_COUNT] + oh])
-        if not fine:
+        if wrong != 0:
             mark(a, plane)
     if f[PAST_CACHE]:
         settle()
+
+
+# ---------------------------------------------------------------- the elements are chosen again
+
+def elements_of(a):
+    """What tells the chosen ones: x."""
+    return elements(a[X])
+
+
+def rows_of(f, x, n, g, od, oh, chunk, i, run, wide):
+    """The rows of elements of a row of windows, or of its i-th one; of one row that, twice."""
+    p = shift(x, spot(f, X, n, g, f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[chunk + C_START] + 2 * i))
+    return p, shift(p, (f[f[H_COUNT] + oh] - 1) * f[RECORDS + RECORD * X + 3])
+
+
+def chosen_across(top, bottom, grad, p, q, here, below, n):
+    """Two rows of the gradient: g where the chosen element is, else 0."""
+    for j in range(n):
+        g, u, v, w, z = load(grad, j), load(p, 2 * j), load(p, 2 * j + 1), load(q, 2 * j), load(q, 2 * j + 1)
+        right = better(v, u)
+        u = v if right else u
+        low = better(w, u)
+        corner = better(z, w if low else u)
+        top[2 * j] = real(0) if right | low | corner else g
+        top[2 * j + 1] = real(0) if (not right) | low | corner else g
+        bottom[2 * j] = real(0) if (not low) | corner else g
+        bottom[2 * j + 1] = g if corner else real(0)
+    return 0
+
+
+def chosen_pairs(top, grad, p, here, n):
+    """A row of the gradient, of windows that have one."""
+    for j in range(n):
+        g, right = load(grad, j), better(load(p, 2 * j + 1), load(p, 2 * j))
+        top[2 * j] = real(0) if right else g
+        top[2 * j + 1] = g if right else real(0)
+    return 0
+
+
+def chosen_lanes(top, bottom, grad, p, q, side, here, below, tall, n):
+    """One window of n lanes, whose elements follow one another by n in the rows of the gradient."""
+    if tall == 1:
+        for j in range(n):
+            g, right = load(grad, j), better(load(p, side + j), load(p, j))
+            top[j] = real(0) if right else g
+            top[n + j] = g if right else real(0)
+        return 0
+    for j in range(n):
+        g, u, v, w, z = load(grad, j), load(p, j), load(p, side + j), load(q, j), load(q, side + j)
+        right = better(v, u)
+        u = v if right else u
+        low = better(w, u)
+        corner = better(z, w if low else u)
+        top[j] = real(0) if right | low | corner else g
+        top[n + j] = real(0) if (not right) | low | corner else g
+        bottom[j] = real(0) if (not low) | corner else g
+        bottom[n + j] = g if corner else real(0)
+    return 0
+
+
+# ---------------------------------------------------------------- indices name the elements
+
+def indices_of(a):
+    """What tells the chosen ones: the index."""
+    return integers(a[INDEX])
+
+
+def index_row(f, index, n, g, od, oh, chunk, i, run, wide):
+    """The indices of a row of windows, or of its i-th one."""
+    row, s = shift(index, spot(f, INDEX, n, g, od, oh, f[chunk + C_OUT] + i)), lane_step(f, INDEX)
+    if s != 1:
+        for j in range(run):
+            wide[j] = row[j * s]
+        row = wide
+    return row, row
+
+
+def named_across(top, bottom, grad, p, q, here, below, n):
+    """Two rows of the gradient: g where an index says, else 0; not 0 where one names none of its window's four, the first of which is here + 2 j."""
+    wrong = 0
+    for j in range(n):
+        g, k = load(grad, j), p[j] - here - 2 * j
+        wrong |= (k - below if k >= below else k) >> 1
+        top[2 * j] = g if k == 0 else real(0)
+        top[2 * j + 1] = g if k == 1 else real(0)
+        bottom[2 * j] = g if k == below else real(0)
+        bottom[2 * j + 1] = g if k == below + 1 else real(0)
+    return wrong
+
+
+def named_pairs(top, grad, p, here, n):
+    """The same of windows that have one row."""
+    wrong = 0
+    for j in range(n):
+        g, k = load(grad, j), p[j] - here - 2 * j
+        wrong |= k >> 1
+        top[2 * j] = g if k == 0 else real(0)
+        top[2 * j + 1] = g if k == 1 else real(0)
+    return wrong
+
+
+def named_lanes(top, bottom, grad, p, q, side, here, below, tall, n):
+    """The same for one window of n lanes, whose elements follow one another by n in the rows of the gradient."""
+    wrong = 0
+    for j in range(n):
+        g, k = load(grad, j), p[j] - here
+        wrong |= (k - below if k >= below else k) >> 1
+        top[j] = g if k == 0 else real(0)
+        top[n + j] = g if k == 1 else real(0)
+        if tall > 1:
+            bottom[j] = g if k == below else real(0)
+            bottom[n + j] = g if k == below + 1 else real(0)
+    return wrong
