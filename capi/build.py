@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
 PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
-GROUP, GROUPS = 14, 4  # kernels that a process takes at a time, and how often: with more it would take more than a gigabyte, and fewer share less
+GROUP, GROUPS = 14, 6  # kernels that a process takes at a time, and how often: with more it would take more than a gigabyte, and fewer share less
 HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
 
 
@@ -49,7 +49,8 @@ def run(*command: str | Path) -> None:
 
 def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
     """The processors that a kernel is compiled for: the oldest has the general ones alone; of integers the newest runs those of the one before."""
-    left_out = {"x86-64"} if not entry.plain else {"x86-64-v4"} if entry.dtype in INTEGERS and len(processors) > 1 else set()
+    older = (entry.dtype in INTEGERS or entry.spare) and len(processors) > 1
+    left_out = {"x86-64"} if not entry.plain else {"x86-64-v4"} if older else set()
     return [p for p in processors if p not in left_out]
 
 

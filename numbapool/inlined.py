@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.binding import Linkage, create_pass_builder, create_pipeline_tuning_options
 from numba import config, types
+from numba.core import ir as numba_ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -113,12 +114,33 @@ def linked(library: Any) -> Any:
     return library._final_module
 
 
+class _Lower(Lower):
+    """Numba's lowering of a function, in which operators on numbers have the signatures that are kept, and which does not look for others."""
+
+    def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
+        """Lower an operator of two operands; one of a constant, as x ** 2 is, as Numba does."""
+        if expr.static_lhs is not numba_ir.UNDEFINED or expr.static_rhs is not numba_ir.UNDEFINED:
+            return super().lower_binop(resty, expr, op)
+        context, signature = self.context, self.fndesc.calltypes[expr]
+        function = context.typing_context.resolve_value_type(op)
+        found = _Context(context.typing_context).resolve_function_type(function, signature.args, {})
+        operands = [context.cast(self.builder, self.loadvar(v.name), self.typeof(v.name), t)
+                    for v, t in zip((expr.lhs, expr.rhs), signature.args, strict=True)]
+        result = context.get_function(function, found)(self.builder, operands)
+        return context.cast(self.builder, result, signature.return_type, resty)
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(NativeLowering):
     """Numba's lowering, into a library that is not optimised."""
 
     _name = "numbapool_lowering_of_inlined_functions"
     runs = False
+
+    @property
+    def lowering_class(self) -> type:
+        """What lowers."""
+        return _Lower
 
     def run_pass(self, state: Any) -> bool:
         """Make the library as Numba would, with another optimiser."""
@@ -142,7 +164,7 @@ class _Lowering(NativeLowering):
         module.data_layout = library._codegen._data_layout
 
 
-class _Once(Lower):
+class _Once(_Lower):
     """Lower to a function that stays one."""
 
     def lower_normal_function(self, fndesc: Any) -> None:

@@ -142,8 +142,9 @@ def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, sh
 
 def _owning(dtype: str) -> dict[str, Any]:
     """How the rows of a gradient are made whose elements belong to one window."""
-    rows_ = dict(value_rows=_stack(numeric.real_name(dtype), 2 * CELLS), raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS))
-    return dict(zero=direct.zero_one, row_at=owned.itself if dtype in HALVES else owned.memory_at, wide_places=_stack("int64", 2 * CELLS), **rows_)
+    return dict(zero=direct.zero_one, row_at=owned.itself if dtype in HALVES else owned.memory_at,
+                value_rows=_stack(numeric.real_name(dtype), 2 * CELLS), raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS),
+                wide_places=_stack("int64", 2 * CELLS))
 
 
 def _choosing(shape: str | None) -> dict[str, Any]:
