@@ -49,8 +49,7 @@ def run(*command: str | Path) -> None:
 
 def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
     """The processors that a kernel is compiled for: the oldest has the general ones alone; of integers the newest runs those of the one before."""
-    older = (entry.dtype in INTEGERS or entry.spare) and len(processors) > 1
-    left_out = {"x86-64"} if not entry.plain else {"x86-64-v4"} if older else set()
+    left_out = {"x86-64"} if not entry.plain else {"x86-64-v4"} if entry.dtype in INTEGERS and len(processors) > 1 else set()
     return [p for p in processors if p not in left_out]
 
 

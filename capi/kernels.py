@@ -45,11 +45,7 @@ LOOPS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel: C's key for it, and what makes it.
-
-    plain: whether it is wanted for the oldest processors, too; spare: whether it does what faster ones leave over, so that the newest processors
-    do with the kernel of those before them.
-    """
+    """One kernel: C's key for it, and what makes it.  plain: whether it is wanted for the oldest processors, too."""
 
     formula: str
     backward: bool
@@ -57,7 +53,6 @@ class Entry:
     loop: str
     make: Callable[[], Any]
     plain: bool = False
-    spare: bool = False
 
     @property
     def name(self) -> str:
@@ -160,7 +155,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             arguments = (f.module, backward, dtype, *kind, options)
 
             def entry(loop: str, make: Callable[..., Any], *more: Any, plain: bool = False, arguments: tuple = arguments) -> Entry:
-                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain, plain and hasattr(f.module, "common"))
+                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain)
 
             yield entry("GENERAL", kernels.fold_kernel, plain=True)
             if not hasattr(f.module, "common"):
