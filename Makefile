@@ -19,12 +19,10 @@ demo: .venv/demo
 test: lint plain cuda capi-few
 	NUMBAPOOL_CAPI=build/capi-few $(RUN) -m pytest -n 2 --dist worksteal -q $(REST)
 
-# with the whole C library, whose bits are compared with those of kernels that Python compiles for the same kind of processor
+# with the whole C library
 test-full: lint plain capi
 	for file in $(EMULATED); do $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $$file || exit 1; done
 	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(REST)
-	NUMBAPOOL_CAPI=build/capi NUMBA_CPU_NAME=`$(RUN) -m capi.build --processor` NUMBA_CPU_FEATURES=-prefer-256-bit \
-	    $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/test_capi.py
 
 # kernels for a GPU without one
 .PHONY: cuda

@@ -20,6 +20,7 @@ TESTED = (0, 61), (0, 69)  # the first Numba that serves, and the first that nob
 # LLVM takes 256-bit vectors for a general AVX-512 processor, and 512-bit ones where it knows that they cost no frequency, as on all since 2019:
 # 10 to 15 % of the time of soft pooling
 FEATURES = {"x86-64-v4": "-prefer-256-bit"}
+LEVELS = {"x86-64": 2}  # of optimisation, else 3: a sixth less time for processors that do without vectors of 256 bits
 SIGNATURE = types.void(*[types.int64] * 5)
 
 
@@ -64,13 +65,14 @@ class Processor:
     def __init__(self, cpu: str, triple: str) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        self.level = LEVELS.get(cpu, 3)
         self.machine = llvm.Target.from_triple(triple).create_target_machine(
             cpu=cpu, features=FEATURES.get(cpu, ""), opt=3, reloc="pic", codemodel="small")
 
     def emit(self, bitcode: bytes, function: str, name: str) -> bytes:
         """An object file in which `function` is called `name`, hidden outside of the library, and nothing else can be seen.
 
-        The passes are those of the just-in-time kernels, so that results are the same, bit for bit, on the same processor.
+        However a kernel is optimised, its results are those of the just-in-time one, bit for bit, where both fuse multiply-adds (stamp.OPTIONS).
         """
         module = llvm.parse_bitcode(bitcode)
         for value in (*module.functions, *module.global_variables):
@@ -78,7 +80,7 @@ class Processor:
                 value.linkage = llvm.Linkage.internal
         kernel = module.get_function(function)
         kernel.linkage, kernel.visibility, kernel.name = llvm.Linkage.external, "hidden", name
-        options = llvm.create_pipeline_tuning_options(3)
+        options = llvm.create_pipeline_tuning_options(self.level)
         options.loop_vectorization = options.slp_vectorization = True
         options.loop_unrolling = False
         builder = llvm.create_pass_builder(self.machine, options)

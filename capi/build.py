@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -48,8 +49,10 @@ def run(*command: str | Path) -> None:
 # ---------------------------------------------------------------- kernels
 
 def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
-    """The processors that a kernel is compiled for: the oldest has the general ones alone; of integers the newest runs those of the one before."""
-    left_out = {"x86-64"} if not entry.plain else {"x86-64-v4"} if entry.dtype in INTEGERS and len(processors) > 1 else set()
+    """The processors that a kernel is compiled for: the oldest has the general ones alone; integers' and what is left over serve the newest, too."""
+    left_out = set() if entry.plain else {"x86-64"}
+    if len(processors) > 1 and (entry.spare or (entry.plain and entry.dtype in INTEGERS)):
+        left_out.add("x86-64-v4")
     return [p for p in processors if p not in left_out]
 
 
@@ -143,13 +146,14 @@ def c_flags(prefix: Path) -> list[str]:
     return [f"-I{HERE / 'src'}", f"-I{prefix / 'src'}", f"-I{prefix / 'include'}", f'-DNUMBAPOOL_VERSION_TEXT="{header.version()}"']
 
 
-def compile_c(prefix: Path, folder: Path) -> list[Path]:
+def compile_c(prefix: Path, folder: Path, jobs: int) -> list[Path]:
     """The objects of the C sources."""
-    objects = []
-    for source in c_sources(prefix):
-        objects.append(folder / f"{source.stem}.o")
-        run(*cc(), *FLAGS, *c_flags(prefix), "-c", source, "-o", objects[-1])
-    return objects
+    def compiled(source: Path) -> Path:
+        made = folder / f"{source.stem}.o"
+        run(*cc(), *FLAGS, *c_flags(prefix), "-c", source, "-o", made)
+        return made
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(compiled, c_sources(prefix)))
 
 
 def link(objects: Sequence[Path], merged: Sequence[Path], prefix: Path) -> None:
@@ -196,7 +200,7 @@ def build(prefix: Path = DEFAULT, chosen: Sequence[kernels.Entry] | None = None,
     images = cuda_images.compile_modules(cuda.modules(on_cuda), common, jobs, architectures) if on_cuda else {}
     write_sources(entries, processors, set(made), prefix, on_cuda, images)
     folder.mkdir(parents=True, exist_ok=True)
-    link(compile_c(prefix, folder), merge_kernels(made, processors, folder), prefix)
+    link(compile_c(prefix, folder, jobs), merge_kernels(made, processors, folder), prefix)
     link_jax(prefix)
     package.write(prefix)
     size = (prefix / "lib" / f"libnumbapool.so.{package.ABI}").stat().st_size

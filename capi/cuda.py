@@ -101,7 +101,7 @@ class Entry:
 @functools.cache
 def formulas() -> dict[str, kernels.Formula]:
     """The formulas of folds by their names."""
-    return {f.name: f for p in kernels.own() if kernels.folds(p) for f in kernels.formulas(p)}
+    return {f.name: f for p in kernels.own() if kernels.folds(p) for f in kernels.formulas(p) if len(f.values) < 2}
 
 
 # ---------------------------------------------------------------- which kernels
@@ -200,7 +200,7 @@ def entries() -> tuple[Entry, ...]:
     """Every kernel of a full library."""
     found = [e for dtype in DTYPES for e in indexed(dtype)]
     for pooling in kernels.own():
-        for f in kernels.formulas(pooling) if kernels.folds(pooling) else ():
+        for f in (f for f in formulas().values() if f.module is kernels.module(pooling)):
             if not (f.plain_sum or hasattr(f.module, "common")):
                 continue  # whose windows would each need the exact loops, which are no kernels of their own here
             found += [e for dtype in FLOATS if not f.parameter or f.only_backward or dtype not in HALVES for e in fold(f, dtype)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from numbapool import kernels, publish, weigh
@@ -23,13 +23,16 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 # the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
 HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "GATHER")}
-RARE = ("std", "idw", "nanavg", "nansum", "nanstd")  # folds that have general kernels and sweeps alone
 # votes of other integers are counted in int64
 VOTED = ("float32", "float64", "uint8", "int64", "uint64")
-COMMON = ("avg", "soft")  # folds that have the loops for small windows not in float32 alone, but in float64 and, for 2x2 ones, in half types, too
+COMMON = ("avg", "soft")  # folds that have the loop for 3x3 windows not in float32 alone
 SURVEYING = ("std", "idw", "edscw")  # folds with a first pass over their windows that have loops for 2x2 windows, in float32
 WIDE = ("float32", "float64")
-VALUES = {"lp": ("norm_type", (2.0,)), "gem": ("p", (3.0,))}  # values of a parameter that have kernels of their own
+VALUES = {"lp": ("norm_type", 2.0), "gem": ("p", 3.0)}  # values of a parameter that have kernels of their own
+# and others that share some, with the functions of the formula that know them all
+FEW = {"lp": ("norm_type", (0.5, 1.0, 1.5, 2.5, 3.0, 4.0), ("raised", "raised_less", "lowered", "near_spread")),
+       "gem": ("p", (1.0, 2.0, 4.0), ("powered", "lowered"))}
+SELDOM = ("stochastic_inference", "lp_few", "gem_few", "nanavg", "nansum")  # folds whose small windows take the loops of all others
 LOOPS = (
     # of folds, and of choices without places
     "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS", "PLANES",
@@ -45,7 +48,11 @@ LOOPS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel: C's key for it, and what makes it.  plain: whether it is wanted for the oldest processors, too."""
+    """One kernel: C's key for it, and what makes it.
+
+    plain: whether it is wanted for the oldest processors, too; spare: whether it does what faster ones leave over, element by element, so that
+    the newest processors do with the kernel of those before them (which gives the same bits).
+    """
 
     formula: str
     backward: bool
@@ -53,6 +60,7 @@ class Entry:
     loop: str
     make: Callable[[], Any]
     plain: bool = False
+    spare: bool = False
 
     @property
     def name(self) -> str:
@@ -66,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula as kernels see it: a pooling's module with options in place.  value: the parameter and its value that ask for it."""
+    """A formula as kernels see it: a pooling's module with options in place.  values: the parameter's values that ask for it."""
 
     name: str
     module: Any
@@ -75,7 +83,7 @@ class Formula:
     forward: tuple = ()
     backward: tuple = ()
     parameter: str = ""
-    value: float | str = field(default="")
+    values: tuple[float | str, ...] = ()
     only_backward: bool = False
 
     @property
@@ -115,11 +123,14 @@ def formulas(pooling: str) -> list[Formula]:
         for choice, functions_in_place in p.choices.items():
             if functions_in_place:
                 options = tuple(sorted(functions_in_place.items()))
-                found.append(Formula(f"{pooling}_{choice}", formula, numbers, arrays, (), options, p.name, choice, True))
-    name, values = VALUES.get(pooling, ("", ()))
-    for value in values:
+                found.append(Formula(f"{pooling}_{choice}", formula, numbers, arrays, (), options, p.name, (choice,), True))
+    if pooling in VALUES:
+        name, value = VALUES[pooling]
         options = tuple(sorted(formula.variant({name: value}).items()))
-        found.append(Formula(f"{pooling}_{name}_{value:g}".replace(".", "_"), formula, numbers, arrays, options, options, name, value))
+        found.append(Formula(f"{pooling}_{name}_{value:g}", formula, numbers, arrays, options, options, name, (value,)))
+        name, values, replaced = FEW[pooling]
+        options = tuple((n, f"{n}_few") for n in sorted(replaced))
+        found.append(Formula(f"{pooling}_few", formula, numbers, arrays, options, options, name, values))
     return found
 
 
@@ -155,7 +166,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             arguments = (f.module, backward, dtype, *kind, options)
 
             def entry(loop: str, make: Callable[..., Any], *more: Any, plain: bool = False, arguments: tuple = arguments) -> Entry:
-                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain)
+                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain, plain and hasattr(f.module, "common"))
 
             yield entry("GENERAL", kernels.fold_kernel, plain=True)
             if not hasattr(f.module, "common"):
@@ -164,18 +175,18 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
                     yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
                 continue
             yield entry("SWEEP", kernels.sweep_kernel)
-            if f.name in RARE:
+            if dtype not in HALVES:  # whose sums are in an order of their own, so that results depend on this loop; of the others only the time does
+                yield entry("PLANES", kernels.direct_kernel, "planes", False)
+            if f.name in SELDOM or (f.only_backward and dtype != "float32"):
                 continue
             if f.plain_sum and not backward and dtype not in HALVES:
                 yield entry("SWEEP_STRAIGHT", kernels.sweep_kernel, True)
-            if f.name not in COMMON and dtype != "float32":
-                continue
             yield entry("QUAD", kernels.direct_kernel, "quad", False)
             if dtype in HALVES:
                 continue
             yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
-            yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
-            yield entry("PLANES", kernels.direct_kernel, "planes", False)
+            if dtype == "float32" or f.name in COMMON:
+                yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
             if f.plain_sum and not backward:
                 yield entry("NINE_CHANNELS", kernels.direct_kernel, "nine", True)
 
@@ -186,9 +197,9 @@ def select(pooling: str) -> Iterator[Entry]:
     Places of 64 bits serve every plane; those of 32 bits are faster.
     """
     formula = module(pooling)
-    for dtype in DTYPES:
+    for dtype in (d for d in DTYPES if d != "bool"):
         def entry(loop: str, make: Callable[..., Any], *arguments: Any, backward: bool = False, plain: bool = False, dtype: str = dtype) -> Entry:
-            return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain)
+            return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain, plain and dtype in FLOATS)
 
         def direct(loop: str, shape: str, channel: bool, entry: Callable[..., Entry] = entry, dtype: str = dtype) -> Entry:
             return entry(loop, kernels.direct_kernel, formula, False, dtype, 0, 0, (), shape, channel)
@@ -235,7 +246,7 @@ def vote(pooling: str) -> Iterator[Entry]:
     """The kernels of a vote, which always tell places."""
     for dtype in VOTED:
         for loop, few in (("VOTE_FEW", True), ("VOTE_SORTED", False)):
-            yield Entry(pooling, False, dtype, loop, lambda dtype=dtype, few=few: kernels.vote_kernel(dtype, True, few), True)
+            yield Entry(pooling, False, dtype, loop, lambda dtype=dtype, few=few: kernels.vote_kernel(dtype, True, few), True, not few)
 
 
 def draw(pooling: str) -> Iterator[Entry]:
@@ -260,7 +271,7 @@ def order(pooling: str) -> Iterator[Entry]:
         for backward in (False, True):  # which makes the gradient of the weights, too
             def entry(loop: str, make: Callable[..., Any], *kind: bool, plain: bool = False, backward: bool = backward,
                       dtype: str = dtype) -> Entry:
-                return Entry(pooling, backward, dtype, loop, lambda: make(backward, dtype, *kind, backward), plain)
+                return Entry(pooling, backward, dtype, loop, lambda: make(backward, dtype, *kind, backward), plain, loop == "LONG_ONES")
 
             for loop, few, short in (("FEW_SHORT", True, True), ("SHORT_ONES", False, True), ("LONG_ONES", False, False)):
                 yield entry(loop, kernels.order_kernel, few, short, plain=True)
@@ -270,13 +281,19 @@ def order(pooling: str) -> Iterator[Entry]:
 
 
 def indexed() -> Iterator[Entry]:
-    """The kernels that follow indices, of no formula."""
-    for dtype in DTYPES:
+    """The kernels that follow indices, of no formula; integers are moved, so that those without signs serve the others."""
+    for dtype in (d for d in DTYPES if d in FLOATS or d.startswith("uint")):
         if dtype in FLOATS:
-            yield Entry("index", True, dtype, "SCATTER_ADD", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "add"), True)
+            yield Entry("index", True, dtype, "SCATTER_ADD", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "add"), True, True)
             yield Entry("index", True, dtype, "SCATTER_OWN", lambda dtype=dtype: kernels.owned_kernel(dtype))
-        yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True)
-        yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True)
+        yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True, True)
+        yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True, True)
+
+
+def served(entry: Entry) -> list[str]:
+    """The dtypes that a kernel serves."""
+    signed = [entry.dtype.removeprefix("u")] if entry.formula == "index" and entry.dtype.startswith("uint") else []
+    return [entry.dtype, *signed, *["bool"] * (entry.dtype == "uint8")]
 
 
 def weighing() -> Iterator[Entry]:
@@ -317,7 +334,7 @@ def entries() -> list[Entry]:
 def few() -> list[Entry]:
     """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings."""
     some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", "detail", *PARTS)),
-            *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64"))}
+            *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64", "uint64"))}
     return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)]
 
 

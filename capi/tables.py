@@ -42,18 +42,18 @@ def header(processors: Sequence[str]) -> str:
         f"INSERTION = {order.INSERTION} }};\n\n#endif\n")
 
 
-def key(entry: Entry) -> int:
-    """C's key of a kernel: formula, direction, dtype, loop; find_kernel in launch.c has the same sum."""
-    return ((formula_names().index(entry.formula) * 2 + entry.backward) * 16 + DTYPES.index(entry.dtype)) * 64 + LOOPS.index(entry.loop)
+def key(entry: Entry, dtype: str) -> int:
+    """C's key of a kernel for a dtype that it serves: formula, direction, dtype, loop; find_kernel in launch.c has the same sum."""
+    return ((formula_names().index(entry.formula) * 2 + entry.backward) * 16 + DTYPES.index(dtype)) * 64 + LOOPS.index(entry.loop)
 
 
 def source(entries: Sequence[Entry], processors: Sequence[str], there: set[str]) -> str:
     """kernels.c; there: the names of all functions that were made."""
     rows, declared = [], []
-    for entry in sorted(entries, key=key):
+    for entry, dtype in sorted(((e, d) for e in entries for d in library.served(e)), key=lambda served: key(*served)):
         names = [entry.symbol(p) for p in processors]
-        declared += [n for n in names if n in there]
-        rows.append(f"    {{{key(entry)}, {{{', '.join(n if n in there else 'NULL' for n in names)}}}}},")
+        declared += [n for n in names if n in there] if dtype == entry.dtype else []
+        rows.append(f"    {{{key(entry, dtype)}, {{{', '.join(n if n in there else 'NULL' for n in names)}}}}},")
     cpus = ", ".join(f'"{p}"' for p in processors)
     return "\n".join([
         "/* Written by capi/tables.py. */", "#include <math.h>", '#include "families.h"', "",
@@ -71,7 +71,8 @@ def _all_formulas() -> list[Formula]:
 def _formula_infos() -> list[str]:
     dtypes: dict[str, int] = {}
     for e in entries():
-        dtypes[e.formula] = dtypes.get(e.formula, 0) | 1 << DTYPES.index(e.dtype)
+        for dtype in library.served(e):
+            dtypes[e.formula] = dtypes.get(e.formula, 0) | 1 << DTYPES.index(dtype)
     folds = {f.name: f"{_sizes(f)}, .plain_sum = {str(f.plain_sum).lower()}, " for f in _all_formulas()}
     return [f"    [FORMULA_{n.upper()}] = {{{folds.get(n, '')}.dtypes = {dtypes.get(n, 0)}}}," for n in formula_names()]
 
@@ -84,11 +85,11 @@ def _sizes(f: Formula) -> str:
     return f".way = {{{', '.join(sizes)}}}"
 
 
-def _variant(f: Formula, parameters: dict[str, Parameter]) -> str:
+def _variants(f: Formula, parameters: dict[str, Parameter]) -> list[str]:
     p = parameters[f.parameter]
-    value = list(p.choices).index(f.value) if p.kind == "option" else f.value  # C's enums count the choices
+    values = [list(p.choices).index(str(v)) for v in f.values] if p.kind == "option" else f.values  # C's enums count the choices
     is_double = str(p.kind != "option").lower()
-    return (f"{{offsetof(numbapool_params, {p.name}), {is_double}, {value}, FORMULA_{f.name.upper()}, {str(f.only_backward).lower()}}}")
+    return [f"{{offsetof(numbapool_params, {p.name}), {is_double}, {v}, FORMULA_{f.name.upper()}, {str(f.only_backward).lower()}}}" for v in values]
 
 
 def _numbers(names: Sequence[Parameter]) -> str:
@@ -137,8 +138,9 @@ def _pooling(pooling: str) -> str:
             fields["numbers"] = f"{{{_numbers(numbers)}}}"
         if arrays:
             fields["array"] = _array(arrays[0])
-        if others and not constants:
-            fields["variants"] = f"{{{', '.join(_variant(f, parameters) for f in others)}}}, .n_variants = {len(others)}"
+        variants = [v for f in others for v in _variants(f, parameters)]
+        if variants and not constants:
+            fields["variants"] = f"{{{', '.join(variants)}}}, .n_variants = {len(variants)}"
     if formula.family == "composed":
         fields |= dict(zip(("array", "second"), map(_array, functions.arrays_of(pooling)), strict=False))
         weights = [p.name for p in parameters.values() if p.kind in ("kernel", "filters")]

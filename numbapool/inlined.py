@@ -12,17 +12,20 @@ from typing import Any
 from llvmlite import ir
 from llvmlite.binding import Linkage, create_pass_builder, create_pipeline_tuning_options
 from numba import config, types
+from numba.core import errors, ir_utils, transforms
 from numba.core import ir as numba_ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import register_pass
+from numba.core.compiler_machinery import PassManager, _pass_registry, register_pass
 from numba.core.lowering import Lower
-from numba.core.typed_passes import NativeLowering, NopythonTypeInference
+from numba.core.ssa import reconstruct_ssa
+from numba.core.typed_passes import NativeLowering, NopythonTypeInference, PreLowerStripPhis
+from numba.core.untyped_passes import ReconstructSSA
 
-# passes for closures, lists, array expressions, `with` and literals, of which there are none here: a tenth of the time
+# passes for closures, lists, array expressions, `with`, literals and generators, of which there are none here: a tenth of the time
 NEEDLESS = frozenset(("WithLifting", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "FindLiterallyCalls", "LiteralUnroll",
                       "LiteralPropagationSubPipelinePass", "MakeFunctionToJitFunction", "RewriteDynamicRaises", "NopythonRewrites",
-                      "DumpParforDiagnostics"))
+                      "DumpParforDiagnostics", "IRProcessing"))
 
 
 class _Context:
@@ -61,6 +64,33 @@ class _Typing(NopythonTypeInference):
             return super().run_pass(state)
         finally:
             state.typingctx = context
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _SingleAssignment(ReconstructSSA):
+    """Numba's single assignments, without what only generators need to know of variables."""
+
+    _name = "numbapool_single_assignment"
+
+    def run_pass(self, state: Any) -> bool:
+        """Give each assignment its own variable."""
+        state.func_ir = reconstruct_ssa(state.func_ir)
+        self._patch_locals(state)
+        state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _NoPhis(PreLowerStripPhis):
+    """Numba's way from phi nodes to assignments, without that, too."""
+
+    _name = "numbapool_strip_phis"
+
+    def run_pass(self, state: Any) -> bool:
+        """Assign in the blocks before."""
+        state.func_ir = self._strip_phi_nodes(state.func_ir)
+        state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
+        return True
 
 
 class _Codegen:
@@ -115,7 +145,17 @@ def linked(library: Any) -> Any:
 
 
 class _Lower(Lower):
-    """Numba's lowering of a function, in which operators on numbers have the signatures that are kept, and which does not look for others."""
+    """Numba's lowering of a function, in which operators on numbers have the signatures that are kept, and which does not look for others.
+
+    Sizes of types, which Numba asks LLVM for at each variable (debuggers want them), are kept, too.
+    """
+
+    sizes: dict[str, int] = {}
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        found = self.context.get_abi_sizeof
+        self.context.get_abi_sizeof = lambda kind: self.sizes.get(str(kind)) or self.sizes.setdefault(str(kind), found(kind))
 
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
         """Lower an operator of two operands; one of a constant, as x ** 2 is, as Numba does."""
@@ -209,6 +249,18 @@ class _LoweringKernel(_Lowering):
         builder.getModulePassManager().run(module, builder)
 
 
+class _Passes(PassManager):
+    """Numba's way through its passes, without clocks and events."""
+
+    def _runPass(self, index: int, pss: Any, internal_state: Any) -> None:
+        pss.analysis = self._analysis
+        with errors.new_error_context("Pass {name}", name=pss.name()):
+            for step in (pss.run_initialization, pss.run_pass, pss.run_finalizer):
+                step(internal_state)
+        if _pass_registry.get(pss.__class__).mutates_CFG:
+            internal_state.func_ir.blocks = transforms.canonicalize_cfg(internal_state.func_ir.blocks)
+
+
 class Inlined(CompilerBase):
     """Numba's usual pipeline for functions that are inlined wherever they are used."""
 
@@ -228,9 +280,9 @@ class Inlined(CompilerBase):
         """The passes."""
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
         kept = [(step, text) for step, text in pipeline.passes if step.__name__ not in NEEDLESS]
-        own = {NativeLowering: self.lowering, NopythonTypeInference: _Typing}
+        own = {NativeLowering: self.lowering, NopythonTypeInference: _Typing, ReconstructSSA: _SingleAssignment, PreLowerStripPhis: _NoPhis}
         pipeline.passes = [(own.get(step, step), text) for step, text in kept]
-        pipeline._finalized = False
+        pipeline.__class__, pipeline._finalized = _Passes, False
         pipeline.finalize()
         return [pipeline]
 

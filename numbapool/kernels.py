@@ -66,7 +66,7 @@ def fold_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: 
         held=f[f"get{kept}"], hold=f[f"put{kept}"],
         numbers=f[f"numbers{numbers}"], lane_params=f[f"get{arrays}"], set_params=f[f"put{arrays}"],
         call_first=fold.first_two if two else fold.first_one, call_step=fold.step_two if two else fold.step_one,
-        call_slope=fold.slope_two if two else fold.slope_one,
+        call_spread=fold.spread_two if two else fold.spread_one, times=vars(rows)[f"times{kept}"],
         tap2=_tap(dtype) if two else fold.no_tap, scatter2=rows.scatter if two else fold.no_scatter,
         open_plane2=rows.open_plane if two else fold.no_open, close_plane2=rows.close_plane if two else fold.no_close)
     names = {**NO_FIRST_PASS, **dict(first_join=numeric.larger, param_slope=fold.no_first_step), **names}
@@ -172,7 +172,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
     s, t, f = vars(sweep), vars(direct), vars(fold)
     bound = dict(PITCH=CELLS // direct.BAND & -16, PIECE=CELLS // direct.BAND // 2 & -16, PARAMETERS=arrays, CHANNEL=channel,
                  numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"], logit_spot=direct.logit_at if two else direct.nowhere,
-                 refer=direct.the_common, lift_at=direct.lift_x_and_logit if two else direct.lift_x)
+                 refer=direct.the_common, lift_at=direct.lift_x_and_logit if two else direct.lift_x, join_four=direct.by_columns)
     accumulators = terms = 1
     if formula.family == "select":
         bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
@@ -192,7 +192,8 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
         bound |= dict(param_slope=names["param_slope"]) if learns else {}
         bound |= _near(names, options)
         if "common" not in names:
-            bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, **{k: names.get(k, f) for k, f in NO_FIRST_PASS.items()})
+            bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, join_four=direct.in_turn)
+            bound |= {k: names.get(k, f) for k, f in NO_FIRST_PASS.items()}
     if shape == "three":
         bound |= dict(
             ACCUMULATORS=accumulators, TERMS=terms * backward, COMPONENTS=max(accumulators, terms * backward),

@@ -109,7 +109,7 @@ def near_exp_less_one64(v):
     """As `near_exp_less_one32` in float64, -707 < v < 709, by the series of e^r - 1, |r| <= ln(2)/2."""
     k = muladd(v, 1.4426950408889634, 6755399441055744.0)
     n = k - 6755399441055744.0
-    r = v - n * 0.6931471803691238 - n * 1.9082149292705877e-10
+    r = muladd(-n, 1.9082149292705877e-10, muladd(-n, 0.6931471803691238, v))
     p = muladd(r, 1 / 6227020800, 1 / 479001600)
     p = muladd(p, r, 1 / 39916800)
     p = muladd(p, r, 1 / 3628800)
@@ -130,37 +130,35 @@ def exp32(x):
     """e^x in float32: 2^n e^r with |r| <= ln(2)/2; relative error 1e-7; below 1.2e-38 it is 0, from 88.4 on infinite; NaN stays."""
     t = LOW32 if x < LOW32 else x
     t = HIGH32 if t > HIGH32 else t
-    k = t * LOG2E32 + ROUND32  # the last bits of k are n
+    k = muladd(t, LOG2E32, ROUND32)  # its last bits are n
     n = k - ROUND32
-    r = t - n * LN2_HIGH32 - n * LN2_LOW32
-    p = r * E6 + E5
-    p = p * r + E4
-    p = p * r + E3
-    p = p * r + E2
-    p = p * r * r + r + ONE32
-    return p * from_bits32((to_bits32(k) << np.int32(23)) + ONE_BITS32)
+    r = muladd(-n, LN2_LOW32, muladd(-n, LN2_HIGH32, t))
+    p = muladd(r, E6, E5)
+    p = muladd(p, r, E4)
+    p = muladd(p, r, E3)
+    p = muladd(p, r, E2)
+    return muladd(muladd(p, r, ONE32), r, ONE32) * from_bits32((to_bits32(k) << np.int32(23)) + ONE_BITS32)
 
 
 def exp64(x):
     """e^x in float64, as `exp32` with twelve terms; relative error 3e-16."""
     t = -709.1 if x < -709.1 else x
     t = 710.0 if t > 710.0 else t
-    k = t * 1.4426950408889634 + 6755399441055744.0
+    k = muladd(t, 1.4426950408889634, 6755399441055744.0)
     n = k - 6755399441055744.0
-    r = t - n * 0.6931471803691238 - n * 1.9082149292705877e-10
-    p = r * (1 / 6227020800) + 1 / 479001600
-    p = p * r + 1 / 39916800
-    p = p * r + 1 / 3628800
-    p = p * r + 1 / 362880
-    p = p * r + 1 / 40320
-    p = p * r + 1 / 5040
-    p = p * r + 1 / 720
-    p = p * r + 1 / 120
-    p = p * r + 1 / 24
-    p = p * r + 1 / 6
-    p = p * r + 0.5
-    p = p * r * r + r + 1.0
-    return p * from_bits64((to_bits64(k) << np.int64(52)) + np.int64(0x3FF0000000000000))
+    r = muladd(-n, 1.9082149292705877e-10, muladd(-n, 0.6931471803691238, t))
+    p = muladd(r, 1 / 6227020800, 1 / 479001600)
+    p = muladd(p, r, 1 / 39916800)
+    p = muladd(p, r, 1 / 3628800)
+    p = muladd(p, r, 1 / 362880)
+    p = muladd(p, r, 1 / 40320)
+    p = muladd(p, r, 1 / 5040)
+    p = muladd(p, r, 1 / 720)
+    p = muladd(p, r, 1 / 120)
+    p = muladd(p, r, 1 / 24)
+    p = muladd(p, r, 1 / 6)
+    p = muladd(p, r, 0.5)
+    return muladd(muladd(p, r, 1.0), r, 1.0) * from_bits64((to_bits64(k) << np.int64(52)) + np.int64(0x3FF0000000000000))
 
 
 def log_parts32(x):
@@ -169,14 +167,14 @@ def log_parts32(x):
     b = np.int32(to_bits32(x * TWO23 if small else x) - SQRT_BITS32)
     k = np.float32(np.int32(b >> np.int32(23))) - (POWER23 if small else ZERO32)
     f = from_bits32(np.int32((b & np.int32(0x7FFFFF)) + SQRT_BITS32)) - ONE32
-    q = f * A8 + A7
-    q = q * f + A6
-    q = q * f + A5
-    q = q * f + A4
-    q = q * f + A3
-    q = q * f + A2
-    q = q * f + A1
-    q = q * f + A0
+    q = muladd(f, A8, A7)
+    q = muladd(q, f, A6)
+    q = muladd(q, f, A5)
+    q = muladd(q, f, A4)
+    q = muladd(q, f, A3)
+    q = muladd(q, f, A2)
+    q = muladd(q, f, A1)
+    q = muladd(q, f, A0)
     k = k if x < INFINITY32 else x
     return -INFINITY32 if x == ZERO32 else k, q * f
 
@@ -184,7 +182,7 @@ def log_parts32(x):
 def log32(x):
     """ln(x) in float32; relative error 2e-7."""
     k, f = log_parts32(x)
-    y = k * LN2_HIGH32 + (k * LN2_LOW32 + f * LN2_32)
+    y = muladd(k, LN2_HIGH32, muladd(k, LN2_LOW32, f * LN2_32))
     y = y if k - k == ZERO32 else k
     return y if x >= ZERO32 else NAN32
 
@@ -225,19 +223,19 @@ def log64(x):
     e = e + np.int64(1) if big else e
     s = (m - 1.0) / (m + 1.0)
     z = s * s
-    p = z * (1 / 23) + 1 / 21
-    p = p * z + 1 / 19
-    p = p * z + 1 / 17
-    p = p * z + 1 / 15
-    p = p * z + 1 / 13
-    p = p * z + 1 / 11
-    p = p * z + 1 / 9
-    p = p * z + 1 / 7
-    p = p * z + 1 / 5
-    p = p * z + 1 / 3
-    p = p * z * s + s
+    p = muladd(z, 1 / 23, 1 / 21)
+    p = muladd(p, z, 1 / 19)
+    p = muladd(p, z, 1 / 17)
+    p = muladd(p, z, 1 / 15)
+    p = muladd(p, z, 1 / 13)
+    p = muladd(p, z, 1 / 11)
+    p = muladd(p, z, 1 / 9)
+    p = muladd(p, z, 1 / 7)
+    p = muladd(p, z, 1 / 5)
+    p = muladd(p, z, 1 / 3)
+    p = muladd(p * z, s, s)
     k = np.float64(e)
-    y = k * 0.6931471803691238 + (p + p + k * 1.9082149292705877e-10)
+    y = muladd(k, 0.6931471803691238, muladd(k, 1.9082149292705877e-10, p + p))
     y = y if x > 0.0 else (-math.inf if x == 0.0 else math.nan)
     return y if x < math.inf else x
 
@@ -260,6 +258,12 @@ def exp(x):
 def log(x):
     """ln(x) for plain Python use of a formula file."""
     return np.log(np.float64(x))
+
+
+def exponentials(values: np.ndarray) -> np.ndarray:
+    """e^x of a few float64 numbers, as C's library makes it: NumPy's own may differ in the last bit."""
+    flat = [math.inf if v > 709.782712893384 else math.exp(v) for v in np.ravel(values).tolist()]
+    return np.array(flat, np.float64).reshape(np.shape(values))
 
 
 def load_plain(p, i):

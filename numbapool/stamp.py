@@ -21,8 +21,9 @@ from .inlined import Called, Inlined, Kernel
 from .loops import layout
 from .loops.cpu import rows
 
-# NaN and infinity are part of the contract, so only the flags that keep them: a*b + c may fuse, -0 may become 0
-OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+# NaN and infinity are part of the contract: of LLVM's liberties only that -0 may become 0.  a*b + c is fused where a source says `muladd` and
+# nowhere else, so that each loop over a formula, in Python and in C, rounds alike.
+OPTIONS = dict(nogil=True, error_model="numpy", fastmath={"nsz"}, _nrt=False)
 GROUND = [module.__file__ for module in (inlined, layout, memory, numeric, random, rows)]  # sources of every kernel
 INLINED = dict(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=Inlined)
 

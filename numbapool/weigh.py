@@ -95,7 +95,7 @@ def runs(sides: Pairs, step: int, turns: tuple[int, ...] = (0,)) -> list[tuple[i
 
 @functools.lru_cache(256)
 def plan(taps: tuple[Taps, ...], transposed: bool, batch: int, x: tuple[int, ...], y: tuple[int, ...], w: tuple[int, ...],
-         sums: int) -> tuple[np.ndarray, int]:
+         sums: int, gate: bool = False) -> tuple[np.ndarray, int]:
     """The integers of a call, and how many taps it has; x, y, w : distances, of x and y along the batch and four axes, of weights along four."""
     head = np.zeros(at.HEAD, np.int64)
     tables: list[Any] = [head]
@@ -104,7 +104,7 @@ def plan(taps: tuple[Taps, ...], transposed: bool, batch: int, x: tuple[int, ...
         tables.append(np.array(table, np.int64).ravel())
         return sum(t.size for t in tables[:-1])
     work = batch
-    head[[at.BATCH, at.X_BATCH, at.Y_BATCH, at.SUMS]] = batch, x[0], y[0], sums
+    head[[at.BATCH, at.X_BATCH, at.Y_BATCH, at.SUMS, at.GATE]] = batch, x[0], y[0], sums, gate
     for i, axis in enumerate(taps):
         sides, step = axis.sides(transposed)
         work *= sum(map(len, sides))
@@ -140,12 +140,12 @@ def like(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def run(loop: str, taps: Four, x: np.ndarray, y: np.ndarray, weights: np.ndarray, order: tuple[int, ...], steps: tuple[int, ...],
-        transposed: bool = False) -> None:
+        transposed: bool = False, gate: bool = False) -> None:
     """One kernel over all of y: its rows, or for `weigh_sums` its planes; steps : distances of weights along the axes."""
     axes, size = tuple(taps[k - 1] for k in order), x.itemsize
     of_x, of_y = (tuple(a.strides[k] // size for k in (0, *order)) for a in (x, y))
     sums = weights.shape[-1] if loop == "weigh_sums" else 0
-    integers, work = plan(axes, transposed, x.shape[0], of_x, of_y, tuple(steps[k - 1] for k in order), sums)
+    integers, work = plan(axes, transposed, x.shape[0], of_x, of_y, tuple(steps[k - 1] for k in order), sums, gate)
     data = np.array([address_of(a) for a in (x, y, weights)], np.int64)
     sizes = integers[[at.BATCH, at.S1, at.S2, at.S3]].tolist()
     tasks = prod(sizes) if loop == "weigh" else sizes[0] * sizes[1]
@@ -159,13 +159,13 @@ def laid(weights: np.ndarray, dtype: Any, order: tuple[int, ...]) -> np.ndarray:
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(weights, 0, -last), dtype), -last, 0)
 
 
-def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool) -> np.ndarray:
+def on_host(taps: Four, x: np.ndarray, weights: np.ndarray, transposed: bool, gate: bool = False) -> np.ndarray:
     """`weigh` for NumPy's arrays."""
     order = order_of(x)
     weights = laid(weights, x.dtype, order)
     shape = (x.shape[0], *(len(t.sides(transposed)[0]) for t in taps))
     y = like(x, shape)
-    run("weigh", taps, x, y, weights, order, steps_of(weights), transposed)
+    run("weigh", taps, x, y, weights, order, steps_of(weights), transposed, gate)
     return y
 
 
@@ -196,6 +196,13 @@ def weigh(call: Call, taps: Four, x: Any, weights: np.ndarray, transposed: bool 
     if call.library.index is None:
         return on_host(taps, x, weights, transposed)
     return on_device(call, taps, x, weights, transposed)
+
+
+def gated(call: Call, taps: Four, x: Any, weights: np.ndarray) -> Any:
+    """The sigmoid of `weigh`; NaN where that is."""
+    if call.library.index is None:
+        return on_host(taps, x, weights, False, True)
+    return 1 / (1 + call.library.apply("exp", -on_device(call, taps, x, weights, False)))
 
 
 def gradient(call: Call, taps: Four, x: Any, grad: Any, weights: np.ndarray) -> np.ndarray:

@@ -484,8 +484,7 @@ static void check_params(context *c, const numbapool_params *params)
 
 /* ---------------------------------------------------------------- a call */
 
-/* Whether lanes should be channels, and whether elements lie in channels-last order: call.py's order_of. */
-static void order_of(const view *x, bool *lanes, bool *memory_last)
+void order_in_memory(const view *x, bool *lanes, bool *memory_last)
 {
     bool steps = false;
     *lanes = x->dims[1] > 1 && x->strides[1] != 0;
@@ -554,7 +553,7 @@ void prepare(call *k, context *c, const request *r, bool dry)
         fail(c, NUMBAPOOL_TYPE_ERROR, "%s must be float16, bfloat16, float32 or float64, got %s", name, dtype_names[k->dtype]);
     k->batched = x->ndim == k->ndim + 2;
     k->x = view_of(k, x);
-    order_of(&k->x, &k->lanes, &k->memory_last);
+    order_in_memory(&k->x, &k->lanes, &k->memory_last);
 }
 
 const char *weight_name(const call *k) { return k->pooling->weight ? k->pooling->weight : "weight"; }

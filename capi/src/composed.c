@@ -20,8 +20,8 @@ static const int *order_of(const view *x)
 }
 
 /* One kernel over all of y.  channels: whether each has weights of its own. */
-static void run_weighing(call *k, int loop, const sights *s, bool transposed, bool channels, const view *x, const view *y, const int64_t *steps,
-                         char *weights, int64_t sums)
+static void run_weighing(call *k, int loop, const sights *s, bool transposed, bool channels, bool gate, const view *x, const view *y,
+                         const int64_t *steps, char *weights, int64_t sums)
 {
     const int *order = order_of(x);
     taps four[4];
@@ -38,6 +38,7 @@ static void run_weighing(call *k, int loop, const sights *s, bool transposed, bo
             tasks *= four[i].results;
     }
     weighing made = plan_weighing(k->c, four, x->dims[0], of_x, of_y, of_weights, sums);
+    made.integers[WEIGH_GATE] = gate;
     int64_t data[3];
     data[WEIGH_OF_X] = (int64_t)(intptr_t)x->data;
     data[WEIGH_OF_Y] = (int64_t)(intptr_t)y->data;
@@ -68,7 +69,16 @@ void weigh(call *k, const sights *s, const filter *f, const view *x, const view 
 {
     mark before = marked(k->c);
     filter here = laid(k, f, x);
-    run_weighing(k, LOOP_WEIGH, s, transposed, f->own, x, y, here.steps, here.values, 0);
+    run_weighing(k, LOOP_WEIGH, s, transposed, f->own, false, x, y, here.steps, here.values, 0);
+    give_back(k->c, &before);
+}
+
+/* q = the sigmoid of the sums of x. */
+static void weigh_gate(call *k, const sights *s, const filter *f, const view *x, const view *q)
+{
+    mark before = marked(k->c);
+    filter here = laid(k, f, x);
+    run_weighing(k, LOOP_WEIGH, s, false, f->own, true, x, q, here.steps, here.values, 0);
     give_back(k->c, &before);
 }
 
@@ -82,7 +92,7 @@ void weigh_gradient(call *k, const sights *s, const filter *f, const view *x, co
     int64_t n = product(f->dims + 1, 3), sums = apart || !f->own ? n : n * f->dims[0];
     int64_t across = by_channel ? x->dims[1] : s->axes[0].outputs, rows = x->dims[0] * across, index[4] = {0}, shape[4];
     double *made = take(k->c, (size_t)(rows * sums) * sizeof *made);
-    run_weighing(k, LOOP_WEIGH_SUMS, s, false, f->own && !apart, x, grad, here.steps, (char *)made, sums);
+    run_weighing(k, LOOP_WEIGH_SUMS, s, false, f->own && !apart, false, x, grad, here.steps, (char *)made, sums);
     for (int64_t i = 0; i < product(f->dims, 4) && !k->dry; i++) {
         int64_t place = apart ? i % n : i / n * here.steps[0] + i % n * here.steps[3];
         double sum = 0;
@@ -187,8 +197,7 @@ static view portion_of(call *k, const blend *b)
     if (!b->gated)
         return b->portion.values;
     view q = like_y(k);
-    weigh(k, &b->windows, &b->omega, &k->x, &q, false);
-    each_row(k, SIGMOID, (const view *[]){&q}, 1);
+    weigh_gate(k, &b->windows, &b->omega, &k->x, &q);
     return q;
 }
 

@@ -21,7 +21,7 @@ static void exponentials(const call *k, const parameter *p, double factor)
             *value = exp(*value) * factor;
         } else {
             float *value = (float *)(void *)p->values.data + i;
-            *value = expf(*value) * (float)factor;
+            *value = (float)(exp((double)*value) * factor);
         }
 }
 

@@ -6,12 +6,10 @@
 
 #define REAL float
 #define NAMED(name) name##_float
-#define EXP expf
 #include "rows.h"
 
 #define REAL double
 #define NAMED(name) name##_double
-#define EXP exp
 #include "rows.h"
 
 static const row_function functions[ROW_FUNCTIONS][2] = {
@@ -20,7 +18,6 @@ static const row_function functions[ROW_FUNCTIONS][2] = {
     [TIMES_DISTANCE] = {times_distance_float, times_distance_double},
     [ADD] = {add_float, add_double},
     [CLEAR] = {clear_float, clear_double},
-    [SIGMOID] = {sigmoid_float, sigmoid_double},
     [THROUGH_SIGMOID] = {through_sigmoid_float, through_sigmoid_double},
 };
 

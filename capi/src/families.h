@@ -140,6 +140,8 @@ dtype real_of(dtype t);          /* what a dtype is computed in */
 int real_bytes(dtype t);
 view tensor_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted); /* of a known shape and dtype */
 view result_view(call *k, const DLTensor *t, const char *name, const int64_t dims[5], dtype wanted); /* the same, to be written: overlaps nothing */
+/* Whether lanes should be channels, and whether elements lie in channels-last order: call.py's order_of. */
+void order_in_memory(const view *x, bool *lanes, bool *memory_last);
 view fresh_view(call *k, const int64_t dims[5], dtype t, bool channels_last); /* memory in between */
 void copy_view(const view *from, const view *to);
 DLTensor tensor_of(const call *k, const view *v, int64_t *shape, int64_t *strides); /* a view as a tensor with the axes of x */
@@ -181,7 +183,7 @@ enum { ROW_OPERANDS = 10 };
 /* n elements of every operand, which begin at `at` and are `step` elements apart; NULL: there is none. */
 typedef void (*row_function)(int64_t n, void *const *at, const int64_t *step);
 
-typedef enum { BLEND, SPLIT, TIMES_DISTANCE, ADD, CLEAR, SIGMOID, THROUGH_SIGMOID, ROW_FUNCTIONS } row_kind;
+typedef enum { BLEND, SPLIT, TIMES_DISTANCE, ADD, CLEAR, THROUGH_SIGMOID, ROW_FUNCTIONS } row_kind;
 
 /* Over all elements of the first view; strides of 0 broadcast. */
 void each_row(call *k, row_kind kind, const view *const *operands, int n_operands);

@@ -84,13 +84,13 @@ static const kernel_row *row_of(int key)
     return low < kernel_count && kernel_rows[low].key == key ? &kernel_rows[low] : NULL;
 }
 
-/* The oldest processors have the general kernels alone.  Of floating numbers none is taken from another processor's set, where results may differ in
- * their last bits; integers are chosen and moved, which every set does alike. */
+/* The oldest processors have the general kernels alone; what the newest lack, those before them have, whose kernels give the same bits: every loop
+ * over a formula rounds alike where multiply-adds are fused, as they are on both. */
 kernel_function find_kernel(int formula, bool backward, dtype t, int loop)
 {
     const kernel_row *row = processor < 0 ? NULL : row_of(((formula * 2 + backward) * 16 + (int)t) * 64 + loop);
     for (int i = processor; row && i >= 0; i--)
-        if (row->on[i] || is_float(t))
+        if (row->on[i])
             return row->on[i];
     return NULL;
 }

@@ -56,12 +56,6 @@ ROW(clear)
     EACH AT(0) = 0;
 }
 
-ROW(sigmoid)
-{
-    OUT(0);
-    EACH AT(0) = 1 / (1 + EXP(-AT(0)));
-}
-
 /* g q (1 - q) */
 ROW(through_sigmoid)
 {
@@ -77,4 +71,3 @@ ROW(through_sigmoid)
 #undef EACH
 #undef REAL
 #undef NAMED
-#undef EXP

@@ -142,10 +142,11 @@ static void convert_part(void *argument, int64_t slot)
     }
 }
 
-static void convert_view(call *k, const view *from, const view *to)
+/* last: the order of the copy's memory, whichever of the two it is. */
+static void convert_view(call *k, const view *from, const view *to, bool last)
 {
     static const int orders[2][5] = {{0, 1, 2, 3, 4}, {0, 2, 3, 4, 1}};
-    const int *order = orders[k->memory_last]; /* of the copy's memory, whichever of the two it is */
+    const int *order = orders[last];
     conversion_job c = {from->data, to->data, {item_bytes(from->dtype), item_bytes(to->dtype)}, .row = conversion(from->dtype, to->dtype)};
     for (int i = 0; i < 5; i++) {
         c.n[i] = from->dims[order[i]];
@@ -190,12 +191,13 @@ static dtype wider(call *k)
 
 /* ---------------------------------------------------------------- parts of a call */
 
-/* A tensor with a batch axis as the parts see it: memory of the caller's, or a copy in another dtype. */
+/* A tensor with a batch axis as the parts see it: memory of the caller's, or a copy in another dtype.  Copies of what is read lie in their tensor's
+ * order (last: channels-last), so that the call takes the loops that one in that dtype would take; copies of what is made, in x's. */
 typedef struct {
     view whole, copy; /* copy.data: NULL where there is none */
     DLTensor tensor;
     int64_t shape[5], strides[5];
-    bool input;
+    bool input, last;
 } part;
 
 /* A gradient of a parameter, which is summed over the parts. */
@@ -233,7 +235,9 @@ static DLTensor *part_of(slices *s, const DLTensor *t, const char *name, const i
         int64_t some[5];
         memcpy(some, dims, sizeof some);
         some[0] = s->entries;
-        p->copy = fresh_view(k, some, wide, k->memory_last);
+        bool lanes;
+        order_in_memory(input ? &p->whole : &k->x, &lanes, &p->last);
+        p->copy = fresh_view(k, some, wide, p->last);
     }
     return &p->tensor;
 }
@@ -254,7 +258,7 @@ static void aim(slices *s, int64_t first, int64_t n)
         view mine = p->copy.data ? entries_of(&p->copy, 0, n) : entries_of(&p->whole, first, n);
         if (p->copy.data && p->input && !s->k->dry) {
             view theirs = entries_of(&p->whole, first, n);
-            convert_view(s->k, &theirs, &mine);
+            convert_view(s->k, &theirs, &mine, p->last);
         }
         p->tensor = tensor_of(s->k, &mine, p->shape, p->strides);
     }
@@ -266,7 +270,7 @@ static void settle(slices *s, int64_t first, int64_t n)
         part *p = &s->parts[i];
         if (p->copy.data && !p->input) {
             view mine = entries_of(&p->copy, 0, n), theirs = entries_of(&p->whole, first, n);
-            convert_view(s->k, &mine, &theirs);
+            convert_view(s->k, &mine, &theirs, p->last);
         }
     }
     for (int i = 0; i < s->n_totals; i++)

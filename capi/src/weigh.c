@@ -160,6 +160,7 @@ weighing plan_weighing(context *c, const taps axes[4], int64_t batch, const int6
     made.integers[WEIGH_X_BATCH] = x[0];
     made.integers[WEIGH_Y_BATCH] = y[0];
     made.integers[WEIGH_SUMS] = sums;
+    made.integers[WEIGH_GATE] = 0;
     int64_t end = WEIGH_HEAD;
     for (int i = 0; i < 3; i++)
         end = place_axis(made.integers, i, &axes[i], x[1 + i], y[1 + i], w[i], end);

@@ -18,6 +18,7 @@ from ..arrays import values
 from ..composed import Composed, five, spatial_of
 from ..forms import three
 from ..loops.cpu import detail as loop
+from ..numeric import exponentials
 from ..parameters import REQUIRED, Parameter
 
 title = "detail-preserving (DPP)"
@@ -94,7 +95,8 @@ class Dpp(Composed):
 
     def exponentials(self, call):
         """e^lam / 2 and e^alpha as they broadcast to y."""
-        return [np.exp(self.host(call, name)) * scale for name, scale in (("lam", 0.5), ("alpha", 1.0))]
+        logs = [(self.host(call, name), scale) for name, scale in (("lam", 0.5), ("alpha", 1.0))]
+        return [(exponentials(log) * scale).astype(log.dtype) for log, scale in logs]
 
     def middle(self, call, x):
         """I, where it is a filter's, as (N, C, D, H, W)."""

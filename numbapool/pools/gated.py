@@ -41,7 +41,7 @@ class Gated(Blend):
 
     def portion(self, call, window, x):
         """q; where the sum is NaN, so is q."""
-        return 1 / (1 + call.library.apply("exp", -spatial_of(weigh.weigh(call, *self.inputs(call, x)), call.ndim)))
+        return spatial_of(weigh.gated(call, *self.inputs(call, x)), call.ndim)
 
     def inputs(self, call, x):
         """What `weigh` takes."""

@@ -41,6 +41,15 @@ def variant(own):
     return WHOLE.get(np.asarray(own["p"]).item(), {}) if np.size(own["p"]) == 1 else {}
 
 
+def powered_few(a, p):  # the whole powers but 3, in one body, as in lp.py
+    return a if p == real(1) else a * a if p == real(2) else (a * a) * (a * a)
+
+
+def lowered_few(a, p):
+    s = math.sqrt(a)
+    return a if p == real(1) else s if p == real(2) else math.sqrt(s)
+
+
 def powered(a, p):
     return power(a, p)
 

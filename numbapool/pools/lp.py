@@ -37,7 +37,7 @@ def variant(own):
     return {0.5: {"raised": "square_root", "raised_less": "inverse_root", "lowered": "square"},
             1.5: {"raised": "one_and_half", "raised_less": "square_root"},
             2.5: {"raised": "two_and_half", "raised_less": "one_and_half"},
-            1.0: {"near_spread": "spread", "raised": "same", "raised_less": "one", "lowered": "same"},
+            1.0: {"near_spread": "spread_one", "raised": "same", "raised_less": "one", "lowered": "same"},
             2.0: {"near_spread": "spread_two", "raised": "square", "raised_less": "same", "lowered": "square_root"},
             3.0: {"near_spread": "spread_three", "raised": "cube", "raised_less": "square"},
             4.0: {"near_spread": "spread_four", "raised": "fourth", "raised_less": "cube", "lowered": "fourth_root"}}.get(own["norm_type"], {})
@@ -53,6 +53,28 @@ def raised_less(a, p):
 
 def lowered(a, p):
     return root(a, p)
+
+
+def raised_few(a, p):  # the powers that `variant` knows but 2, in one body, bit for bit: the C library has no kernels for each
+    s = math.sqrt(a)
+    half = s if p == real(0.5) else a * s if p == real(1.5) else a * a * s
+    return a if p == real(1) else a * a * a if p == real(3) else (a * a) * (a * a) if p == real(4) else half
+
+
+def raised_less_few(a, p):
+    s = math.sqrt(a)
+    half = real(1) / s if p == real(0.5) else s if p == real(1.5) else a * s
+    return real(1) if p == real(1) else a * a if p == real(3) else a * a * a if p == real(4) else half
+
+
+def lowered_few(a, p):
+    y = math.sqrt(math.sqrt(a)) if p == real(4) else root(a, p)
+    return a if p == real(1) else a * a if p == real(0.5) else y
+
+
+def near_spread_few(x, e, sums, m, p):
+    v = spread_one(x, e, sums, m, p) if p == real(1) else spread_power(x, e, sums)
+    return spread_three(x, e, sums, m, p) if p == real(3) else spread_four(x, e, sums, m, p) if p == real(4) else v
 
 
 def same(a, p):
@@ -139,8 +161,17 @@ def spread(x, e, sums, m, p):
     return g if x != real(0) else real(0)
 
 
-def near_spread(x, e, sums, m, p):
+def spread_power(x, e, sums):
     return e[0] / x * sums[0] if (x != real(0)) & (sums[0] != real(0)) else real(0)  # e is NaN where no window, too, could use it
+
+
+def near_spread(x, e, sums, m, p):
+    return spread_power(x, e, sums)
+
+
+def spread_one(x, e, sums, m, p):
+    g = sums[0] if x > real(0) or x != x else -sums[0]
+    return g if x != real(0) else real(0)
 
 
 def spread_two(x, e, sums, m, p):

@@ -10,6 +10,7 @@ Gradient: dy/dx_i = w_r for the element of rank r (ties: the first element ranks
 import numpy as np
 
 from ..arrays import values
+from ..numeric import exponentials
 from ..parameters import REQUIRED, Parameter
 
 title = "sort"
@@ -35,7 +36,7 @@ def weights_of(own, where, channels):
 
 def rank_weights(logits, n):
     """The weights of the first ranks in a window of n elements: (channels, min(n, pool_range))."""
-    e = np.exp(logits[:, :n] - logits[:, :n].max(1, keepdims=True))
+    e = exponentials(logits[:, :n] - logits[:, :n].max(1, keepdims=True))
     return e / in_turn(e)
 
 

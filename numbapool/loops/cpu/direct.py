@@ -4,7 +4,9 @@
 A pass that goes through rows in the cache, as sweep.py's, waits for memory while it reads and computes while memory waits; measured on
 float32 (8, 64, 112, 112), 2x2: 1.7 times a copy's time in three passes, 1.0 in one.
 
-What a formula joins is a tuple here (`join_all`).  Legend: see rows.py and sweep.py; a, b, c rows of the input; la, lb rows of logits.
+What a formula joins is a tuple here (`join_all`).  Elements are joined in the order of the loops whose place these take: column by column as in
+sweep.py, and where there is a first pass in turn, as in fold.py.  So which loop a window gets is a question of time, never of the last bit.
+Legend: see rows.py and sweep.py; a, b, c rows of the input; la, lb rows of logits.
 """
 from __future__ import annotations
 
@@ -24,6 +26,16 @@ def plane_parameters(f, a, n, g, par):
             par[k * CELLS + j] = p[at + j * s]
 
 
+def by_columns(e, e1, e2, e3):
+    """The components of a 2x2 window, of the columns' ones."""
+    return join_all(join_all(e, e2), join_all(e1, e3))
+
+
+def in_turn(e, e1, e2, e3):
+    """The components of a 2x2 window, element after element."""
+    return join_all(join_all(join_all(e, e1), e2), e3)
+
+
 # ---------------------------------------------------------------- the lanes are windows (channels-first)
 
 def quad_run(y, a, b, la, lb, at, n, share, q):
@@ -31,8 +43,8 @@ def quad_run(y, a, b, la, lb, at, n, share, q):
     fine = True
     for j in range(at, at + n):
         ref = refer(a, shift(a, 1), b, shift(b, 1), 2 * j, share, q)
-        v = join_all(join_all(lift_at(a, la, 2 * j, ref, q), lift_at(a, la, 2 * j + 1, ref, q)),
-                     join_all(lift_at(b, lb, 2 * j, ref, q), lift_at(b, lb, 2 * j + 1, ref, q)))
+        v = join_four(lift_at(a, la, 2 * j, ref, q), lift_at(a, la, 2 * j + 1, ref, q),
+                      lift_at(b, lb, 2 * j, ref, q), lift_at(b, lb, 2 * j + 1, ref, q))
         store(y, j, finish(v, ref, share, *q))
         fine &= safe(v, *q)
     return fine
@@ -106,8 +118,7 @@ def quad_lanes_run(y, a, b, la, lb, side, side2, at, n, share, par, q):
     for j in range(at, at + n):
         p = q + lane_params(par, j)
         ref = refer(a, a1, b, b1, j, share, p)
-        v = join_all(join_all(lift_at(a, la, j, ref, p), lift_at(a1, la1, j, ref, p)),
-                     join_all(lift_at(b, lb, j, ref, p), lift_at(b1, lb1, j, ref, p)))
+        v = join_four(lift_at(a, la, j, ref, p), lift_at(a1, la1, j, ref, p), lift_at(b, lb, j, ref, p), lift_at(b1, lb1, j, ref, p))
         store(y, j, finish(v, ref, share, *p))
         fine &= safe(v, *p)
     return fine
@@ -157,9 +168,8 @@ def nine_row_of_lanes(f, x, y, at, down, rows, to, m, share, gap):
 def nine_run(y, a0, a1, a2, b0, b1, b2, c0, c1, c2, at, n, share):
     """A 3x3 window of channels at .. at + n."""
     for j in range(at, at + n):
-        v = join(join(join(load(a0, j), load(a1, j)), load(a2, j)), join(join(load(b0, j), load(b1, j)), load(b2, j)))
-        v = join(v, join(join(load(c0, j), load(c1, j)), load(c2, j)))
-        store(y, j, finish((v,), REFERENCE, share))
+        v, v1 = join(join(load(a0, j), load(b0, j)), load(c0, j)), join(join(load(a1, j), load(b1, j)), load(c1, j))
+        store(y, j, finish((join(join(v, v1), join(join(load(a2, j), load(b2, j)), load(c2, j))),), REFERENCE, share))
 
 
 # ---------------------------------------------------------------- backward
@@ -171,7 +181,7 @@ def quad_back_run(gy, a, b, la, lb, at, n, share, out, slopes, q):
         ref = refer(a, shift(a, 1), b, shift(b, 1), 2 * j, share, q)
         e, e1 = lift_at(a, la, 2 * j, ref, q), lift_at(a, la, 2 * j + 1, ref, q)
         e2, e3 = lift_at(b, lb, 2 * j, ref, q), lift_at(b, lb, 2 * j + 1, ref, q)
-        v = join_all(join_all(e, e1), join_all(e2, e3))
+        v = join_four(e, e1, e2, e3)
         w = times(gy[j], terms(v, ref, share, *q))
         put_gradient(out, 0, 2 * j, spread_at(a, la, 2 * j, e, w, ref, q))
         put_gradient(out, 0, 2 * j + 1, spread_at(a, la, 2 * j + 1, e1, w, ref, q))
@@ -212,7 +222,7 @@ def quad_back_lanes_run(gy, a, b, la, lb, side, side2, at, n, share, out, slopes
         p = q + lane_params(par, j)
         ref = refer(a, a1, b, b1, j, share, p)
         e, e1, e2, e3 = lift_at(a, la, j, ref, p), lift_at(a1, la1, j, ref, p), lift_at(b, lb, j, ref, p), lift_at(b1, lb1, j, ref, p)
-        v = join_all(join_all(e, e1), join_all(e2, e3))
+        v = join_four(e, e1, e2, e3)
         w = times(gy[j], terms(v, ref, share, *p))
         put_gradient(out, 0, j, spread_at(a, la, j, e, w, ref, p))
         put_gradient(out, 0, LANES + j, spread_at(a1, la1, j, e1, w, ref, p))
@@ -395,21 +405,6 @@ def no_slope(out, j, g, v, ref, share, q):
 
 def put_no_slopes(f, a, n, g, od, oh, o, slopes, m, step):
     """There is no learnable parameter."""
-
-
-def times1(g, v):
-    """g times the term."""
-    return (g * v[0],)
-
-
-def times2(g, v):
-    """g times both terms."""
-    return g * v[0], g * v[1]
-
-
-def times3(g, v):
-    """g times the three terms."""
-    return g * v[0], g * v[1], g * v[2]
 
 
 def picked_all(a, b):

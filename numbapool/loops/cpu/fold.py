@@ -125,13 +125,13 @@ def fold_backward(plan, data, slot, lo, hi):
                     if LEARNS:
                         turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q)
                     for j in range(m):
-                        hold(acc, j, terms(get(acc, j), ref[j], count, *(q + lane_params(par, j))))
-                    scatter_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, acc, par, pack, pack2, out, out2, q)
+                        hold(acc, j, times(gy[j], terms(get(acc, j), ref[j], count, *(q + lane_params(par, j)))))
+                    scatter_unit(f, x, logit, target, target2, n, g, o, m, step, box, ref, acc, par, pack, pack2, out, out2, q)
         close_plane(f, a, GRAD_X, target, n, g)
         close_plane2(f, a, GRAD_LOGIT, target2, n, g)
 
 
-def scatter_taps(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
+def scatter_taps(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table, box, ref, kept, par, pack, pack2, out, out2, q):
     """Add g dy/dx of m windows to every tap."""
     for d in range(box[0], box[1], box[2]):
         for h in range(box[3], box[4], box[5]):
@@ -141,26 +141,25 @@ def scatter_taps(f, x, logit, target, target2, n, g, m, step, lx, ll, lt, table,
                     v = tap(f, x, spot(f, X, n, g, d, h, w), m, step, lx, table, pack)
                     u = tap2(f, logit, spot(f, LOGIT, n, g, d, h, w), m, step, ll, table, pack2)
                 for j in range(m):
-                    call_slope(out, out2, v, u, j, gy[j], held(kept, j), ref[j], count, q + lane_params(par, j))
+                    call_spread(out, out2, v, u, j, held(kept, j), ref[j], q + lane_params(par, j))
                 at = spot(f, TARGET, n, g, d, h, w)
                 scatter(f, target, at, m, step, lt, table, out)
                 scatter2(f, target2, at, m, step, lt, table, out2)
 
 
-def scatter_unit(f, x, logit, target, target2, n, g, o, m, step, box, count, gy, ref, kept, par, pack, pack2, out, out2, q):
+def scatter_unit(f, x, logit, target, target2, n, g, o, m, step, box, ref, kept, par, pack, pack2, out, out2, q):
     """Add g dy/dx of the windows of a unit to every tap."""
     table = firsts(f, n, g, o)
     across, most, runs, stride = shape_of(f, m, step, box)
     lx, ll, lt = step_of(f, X, across), step_of(f, LOGIT, across), step_of(f, TARGET, across)
     if across:
         for j in range(1, most):
-            ref[j], gy[j] = ref[0], gy[0]
+            ref[j] = ref[0]
             hold(kept, j, held(kept, 0))
             set_params(par, j, lane_params(par, 0))
     for k in range(0, runs, LANES):
         c, part = part_of(m, across, runs, k, box)
-        scatter_taps(f, x, logit, target, target2, n, g, c, stride, lx, ll, lt, table, part, count, gy, ref, kept, par, pack, pack2,
-               out, out2, q)
+        scatter_taps(f, x, logit, target, target2, n, g, c, stride, lx, ll, lt, table, part, ref, kept, par, pack, pack2, out, out2, q)
 
 
 def turn(f, a, n, g, od, oh, o, m, count, gy, ref, acc, par, q):
@@ -193,15 +192,14 @@ def step_two(acc, v, u, j, ref, q):
     return step(acc, v[j], u[j], ref, *q)
 
 
-def slope_one(out, out2, v, u, j, g, kept, ref, count, q):
-    """g dy/dx."""
-    out[j] = g * spread(v[j], step(start(), v[j], ref, *q), kept, ref, *q)
+def spread_one(out, out2, v, u, j, kept, ref, q):
+    """g dy/dx, where g terms are kept."""
+    out[j] = spread(v[j], step(start(), v[j], ref, *q), kept, ref, *q)
 
 
-def slope_two(out, out2, v, u, j, g, kept, ref, count, q):
+def spread_two(out, out2, v, u, j, kept, ref, q):
     """g dy/dx and g dy/dlogit."""
-    s, t = spread(v[j], u[j], step(start(), v[j], u[j], ref, *q), kept, ref, *q)
-    out[j], out2[j] = g * s, g * t
+    out[j], out2[j] = spread(v[j], u[j], step(start(), v[j], u[j], ref, *q), kept, ref, *q)
 
 
 def no_tap(f, x, at, m, step, lane, table, pack):

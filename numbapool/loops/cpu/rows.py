@@ -229,3 +229,18 @@ def close_plane(f, a, operand, target, n, g):
         r = RECORDS + RECORD * TARGET
         for s in range(f[ROWS]):
             put_cells(shift(out, at + s * f[GAP]), shift(target, s * f[r + 4]), run, 0 if HALF else 1, out)
+
+
+def times1(g, v):
+    """g times the term."""
+    return (g * v[0],)
+
+
+def times2(g, v):
+    """g times both terms."""
+    return g * v[0], g * v[1]
+
+
+def times3(g, v):
+    """g times the three terms."""
+    return g * v[0], g * v[1], g * v[2]

@@ -13,7 +13,8 @@ from __future__ import annotations
 BATCH, S1, S2, S3, X_BATCH, Y_BATCH, SUMS = range(7)
 Y_STEP, STARTS, PAIRS = 7, 10, 13  # three each
 RUNS, RUN_TABLE, RUN_PAIRS = 16, 17, 18
-HEAD = 19
+GATE = 19  # whether y is the sigmoid of the sums
+HEAD = 20
 RUN_SIZE = 7
 R_AT, R_STEP, R_LANES, R_TAKE, R_TURN, R_FROM, R_TO = range(RUN_SIZE)  # place in y, distance there, lanes, distance in x, of weights, its pairs
 OF_X, OF_Y, OF_WEIGHTS = range(3)  # addresses
@@ -33,16 +34,16 @@ def add_taps(f, x, weights, at, spot, t, o, m, acc):
         w = own[0]
         if turn == 1 and s == 1:
             for j in range(m):
-                acc[j] += own[j] * load(row, j)
+                acc[j] = muladd(own[j], load(row, j), acc[j])
         elif turn != 0:
             for j in range(m):
-                acc[j] += own[j * turn] * load(row, j * s)
+                acc[j] = muladd(own[j * turn], load(row, j * s), acc[j])
         elif s == 1:
             for j in range(m):
-                acc[j] += w * load(row, j)
+                acc[j] = muladd(w, load(row, j), acc[j])
         else:
             for j in range(m):
-                acc[j] += w * load(row, j * s)
+                acc[j] = muladd(w, load(row, j * s), acc[j])
 
 
 def weigh(plan, data, slot, lo, hi):
@@ -66,6 +67,9 @@ def weigh(plan, data, slot, lo, hi):
                         for p3 in range(a3, b3, 2):
                             at = n * f[X_BATCH] + f[p1] + f[p2] + f[p3]
                             add_taps(f, x, weights, at, f[p1 + 1] + f[p2 + 1] + f[p3 + 1], t, o, m, acc)
+                if f[GATE] != 0:
+                    for j in range(m):
+                        acc[j] = real(1) / (real(1) + exp(-acc[j]))
                 s, row = f[t + R_STEP], shift(y, to + f[t + R_AT] + o * f[t + R_STEP])
                 for j in range(m):
                     store(row, j * s, acc[j])
