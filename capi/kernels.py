@@ -166,7 +166,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             arguments = (f.module, backward, dtype, *kind, options)
 
             def entry(loop: str, make: Callable[..., Any], *more: Any, plain: bool = False, arguments: tuple = arguments) -> Entry:
-                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain, plain and hasattr(f.module, "common"))
+                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain)
 
             yield entry("GENERAL", kernels.fold_kernel, plain=True)
             if not hasattr(f.module, "common"):
