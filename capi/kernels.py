@@ -199,7 +199,7 @@ def select(pooling: str) -> Iterator[Entry]:
     formula = module(pooling)
     for dtype in (d for d in DTYPES if d != "bool"):
         def entry(loop: str, make: Callable[..., Any], *arguments: Any, backward: bool = False, plain: bool = False, dtype: str = dtype) -> Entry:
-            return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain, plain and dtype in FLOATS)
+            return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain, loop == "PLACES_WIDE" and dtype in FLOATS)
 
         def direct(loop: str, shape: str, channel: bool, entry: Callable[..., Entry] = entry, dtype: str = dtype) -> Entry:
             return entry(loop, kernels.direct_kernel, formula, False, dtype, 0, 0, (), shape, channel)
