@@ -19,10 +19,11 @@ demo: .venv/demo
 test: lint plain cuda capi-few
 	NUMBAPOOL_CAPI=build/capi-few $(RUN) -m pytest -n 2 --dist worksteal -q $(REST)
 
-# with the whole C library
+# with the whole C library, and with its kernels for the processors before the newest, which give the same bits
 test-full: lint plain capi
 	for file in $(EMULATED); do $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $$file || exit 1; done
 	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(REST)
+	NUMBAPOOL_CAPI=build/capi NUMBAPOOL_ISA=x86-64-v3 $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/test_capi.py
 
 # kernels for a GPU without one
 .PHONY: cuda

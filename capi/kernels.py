@@ -32,7 +32,8 @@ VALUES = {"lp": ("norm_type", 2.0), "gem": ("p", 3.0)}  # values of a parameter 
 # and others that share some, with the functions of the formula that know them all
 FEW = {"lp": ("norm_type", (0.5, 1.0, 1.5, 2.5, 3.0, 4.0), ("raised", "raised_less", "lowered", "near_spread")),
        "gem": ("p", (1.0, 2.0, 4.0), ("powered", "lowered"))}
-SELDOM = ("stochastic_inference", "lp_few", "gem_few", "nanavg", "nansum")  # folds whose small windows take the loops of all others
+# folds that are seldom asked for: small windows take the loops of all others, the newest processors those of the ones before
+SELDOM = ("stochastic_inference", "lp_few", "gem_few", "nanavg", "nansum")
 LOOPS = (
     # of folds, and of choices without places
     "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS", "PLANES",
@@ -50,8 +51,8 @@ LOOPS = (
 class Entry:
     """One kernel: C's key for it, and what makes it.
 
-    plain: whether it is wanted for the oldest processors, too; spare: whether it does what faster ones leave over, element by element, so that
-    the newest processors do with the kernel of those before them (which gives the same bits).
+    plain: whether it is wanted for the oldest processors, too; spare: whether the newest do with the kernel of those before them, which gives the
+    same bits: it is seldom asked for, or goes element by element.
     """
 
     formula: str
@@ -166,7 +167,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             arguments = (f.module, backward, dtype, *kind, options)
 
             def entry(loop: str, make: Callable[..., Any], *more: Any, plain: bool = False, arguments: tuple = arguments) -> Entry:
-                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain)
+                return Entry(f.name, arguments[1], arguments[2], loop, lambda: make(*arguments, *more), plain, f.name in SELDOM)
 
             yield entry("GENERAL", kernels.fold_kernel, plain=True)
             if not hasattr(f.module, "common"):
