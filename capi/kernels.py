@@ -333,10 +333,15 @@ def entries() -> list[Entry]:
 
 
 def few() -> list[Entry]:
-    """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings."""
+    """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings.
+
+    Of float64 those, too, whose order of summing Python's results have, for the parts of composed poolings.
+    """
     some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", "detail", *PARTS)),
             *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64", "uint64"))}
-    return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)]
+    sums = {(f, "float64", loop) for f in COMMON for loop in ("SWEEP", "SWEEP_STRAIGHT", "PLANES")}
+    return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)
+            or (e.formula, e.dtype, e.loop) in sums]
 
 
 def formula_names() -> list[str]:
