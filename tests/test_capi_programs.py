@@ -77,6 +77,14 @@ def needs(isa: str, library: Path) -> None:
         pytest.skip(f"the library runs {found} here, not {isa}")
 
 
+@pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm")
+def test_kernels_begin_at_lines_of_memory(library):
+    """On which their speed depends."""
+    rows = [line.split() for line in run("nm", library / "lib" / "libnumbapool.so").splitlines()]
+    places = [int(row[0], 16) for row in rows if len(row) == 3 and re.match(r"numbapool_\w+_for_\w+", row[2])]
+    assert len(places) > 100 and not any(place % 64 for place in places)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("isa", ["x86-64", "x86-64-v3", "x86-64-v4"])
 def test_guard_pages_of_every_instruction_set(isa, library, tmp_path):

@@ -1,5 +1,4 @@
 /* Results of poolings combined element by element, on all threads: what composed poolings do with NumPy's operators in Python. */
-#include <math.h>
 #include <string.h>
 
 #include "families.h"
