@@ -105,11 +105,11 @@ def near_exp_less_one32(v):
     return muladd(p, s, s), muladd(p, s, s - ONE32)
 
 
-def near_exp_less_one64(v):
-    """As `near_exp_less_one32` in float64, -707 < v < 709, by the series of e^r - 1, |r| <= ln(2)/2."""
-    k = muladd(v, 1.4426950408889634, 6755399441055744.0)
+def reduced64(t):
+    """t = n ln(2) + r, |r| <= ln(2)/2, in float64: a number whose last bits are n, r, and (e^r - 1 - r) / r^2 by its series."""
+    k = muladd(t, 1.4426950408889634, 6755399441055744.0)
     n = k - 6755399441055744.0
-    r = muladd(-n, 1.9082149292705877e-10, muladd(-n, 0.6931471803691238, v))
+    r = muladd(-n, 1.9082149292705877e-10, muladd(-n, 0.6931471803691238, t))
     p = muladd(r, 1 / 6227020800, 1 / 479001600)
     p = muladd(p, r, 1 / 39916800)
     p = muladd(p, r, 1 / 3628800)
@@ -121,6 +121,12 @@ def near_exp_less_one64(v):
     p = muladd(p, r, 1 / 24)
     p = muladd(p, r, 1 / 6)
     p = muladd(p, r, 0.5)
+    return k, r, p
+
+
+def near_exp_less_one64(v):
+    """As `near_exp_less_one32` in float64, -707 < v < 709, by the series of e^r - 1, |r| <= ln(2)/2."""
+    k, r, p = reduced64(v)
     p = muladd(p * r, r, r)
     s = from_bits64((to_bits64(k) << np.int64(52)) + np.int64(0x3FF0000000000000))
     return muladd(p, s, s), muladd(p, s, s - 1.0)
@@ -144,20 +150,7 @@ def exp64(x):
     """e^x in float64, as `exp32` with twelve terms; relative error 3e-16."""
     t = -709.1 if x < -709.1 else x
     t = 710.0 if t > 710.0 else t
-    k = muladd(t, 1.4426950408889634, 6755399441055744.0)
-    n = k - 6755399441055744.0
-    r = muladd(-n, 1.9082149292705877e-10, muladd(-n, 0.6931471803691238, t))
-    p = muladd(r, 1 / 6227020800, 1 / 479001600)
-    p = muladd(p, r, 1 / 39916800)
-    p = muladd(p, r, 1 / 3628800)
-    p = muladd(p, r, 1 / 362880)
-    p = muladd(p, r, 1 / 40320)
-    p = muladd(p, r, 1 / 5040)
-    p = muladd(p, r, 1 / 720)
-    p = muladd(p, r, 1 / 120)
-    p = muladd(p, r, 1 / 24)
-    p = muladd(p, r, 1 / 6)
-    p = muladd(p, r, 0.5)
+    k, r, p = reduced64(t)
     return muladd(muladd(p, r, 1.0), r, 1.0) * from_bits64((to_bits64(k) << np.int64(52)) + np.int64(0x3FF0000000000000))
 
 
@@ -342,7 +335,8 @@ def namespace(dtype: str) -> dict[str, Any]:
         from_bits64=memory.recast("int64", "float64"), to_bits64=memory.recast("float64", "int64"),
         exp=exp64 if wide else exp32, near_exp=near_exp64 if wide else near_exp32,
         near_exp_less_one=near_exp_less_one64 if wide else near_exp_less_one32, between=between, log=log64 if wide else log32,
-        two_to32=two_to32, log_parts32=log_parts32, scaled32=scaled32, larger=larger, positive=positive, power=power if wide else power32,
+        two_to32=two_to32, reduced64=reduced64,
+        log_parts32=log_parts32, scaled32=scaled32, larger=larger, positive=positive, power=power if wide else power32,
         root=root if wide else root32, load=load, store=store, packed=packed,
         elements=memory.pointer(storage_name(dtype)), reals=memory.pointer(work), integers=memory.pointer("int64"),
         doubles=memory.pointer("float64"), lanes=memory.stack(work, LANES), wide_lanes=memory.stack(work, 4 * LANES),
