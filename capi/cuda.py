@@ -15,6 +15,7 @@ import numpy as np
 
 from numbapool.cuda import families as python_families
 from numbapool.cuda import kernels as python
+from numbapool.cuda import operands
 from numbapool.cuda import plan as python_plan
 from numbapool.cuda.stamp import Kernel
 from numbapool.loops.cuda import layout
@@ -24,16 +25,18 @@ from . import kernels
 from .cuda_images import ARCHITECTURES
 
 LOOPS = ("fold_forward", "strip_forward", "fold_parts", "fold_terms", "fold_gather", "select_forward", "strip_select", "select_parts",
-         "index_gather", "index_scatter", "index_read", "draw_forward", "order_forward", "order_gather", "fold_disjoint", "strip_disjoint")
-KEY = {"formula": 6, "loop": 4, "backward": 1, "dtype": 4, "lanes": 4, "channel": 1, "wide": 1, "uniform": 1, "cut": 1, "rows": 1, "values": 1,
-       "indexed": 1, "long_index": 1, "per_plane": 1, "sampled": 1, "adding": 1, "kernel": 3, "stride": 2, "left": 3, "whole": 1}  # bits
+         "index_gather", "index_scatter", "index_read", "draw_forward", "order_forward", "order_gather", "fold_disjoint", "strip_disjoint",
+         "vote_forward", "draw_ranked", "order_weights", "order_sums", "order_totals", "order_learn")
+KEY = {"formula": 6, "loop": 5, "backward": 1, "dtype": 4, "lanes": 4, "channel": 1, "wide": 1, "uniform": 1, "cut": 1, "rows": 1, "apart": 1,
+       "values": 1, "indexed": 1, "long_index": 1, "per_plane": 1, "sampled": 1, "adding": 1, "kernel": 3, "stride": 2, "left": 3, "whole": 1}  # bits
 FEW_ARCHITECTURES = (90, 120)  # of the cubins of a library to test with
 COMMON = ("avg", "soft", "max")  # poolings with loops for windows side by side in every floating dtype
+SELDOM = ("std", "idw", "nanavg", "nansum", "nanstd", "nanmax", "nanmin")  # which have elements side by side in float32 alone, or not at all
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One kernel by the fields of its key; rows: long windows are summed row by row."""
+    """One kernel by the fields of its key; rows: long windows are summed row by row; apart: each window by its own reference."""
 
     formula: str
     loop: str
@@ -45,6 +48,7 @@ class Entry:
     uniform: bool = False
     cut: bool = False
     rows: bool = False
+    apart: bool = False
     values: bool = False
     indexed: bool = False
     long_index: bool = False
@@ -85,36 +89,52 @@ class Entry:
             if f.only_backward and self.loop not in ("fold_gather", "fold_disjoint", "strip_disjoint"):  # an option that these loops do not read
                 f = formulas()[kernels.fold_name(f.module.__name__.rpartition(".")[2])]
             return python.fold_kernel(self.loop, f.module, self.backward, self.dtype, f.numbers, f.arrays, f.backward if self.backward else f.forward,
-                                      self.lanes, self.channel, self.wide, uniform=self.uniform, cut=self.cut, long=self.rows, strip=strip)
+                                      self.lanes, self.channel, self.wide, uniform=self.uniform, apart=self.apart, cut=self.cut, long=self.rows,
+                                      strip=strip)
         if "index" in self.loop:
             return python.index_kernel(self.loop, self.dtype, self.lanes, self.channel, self.wide, long_index=self.long_index, adding=self.adding
                                        or self.loop != "index_scatter")
         chosen = dict(values=self.values, indexed=self.indexed, long_index=self.long_index)
-        if self.loop == "order_forward" or self.loop == "order_gather":
+        if self.loop in ("order_weights", "order_learn"):
+            return python.rank_kernel(self.loop, kernels.module(self.formula), self.dtype)
+        if "order" in self.loop:
             return python.order_kernel(self.loop, self.dtype, self.channel, self.wide)
-        if self.loop == "draw_forward":
+        if self.loop == "vote_forward":
+            return python.vote_kernel(self.dtype, self.channel, self.wide, **chosen)
+        if "draw" in self.loop:
             return python.draw_kernel(kernels.module(self.formula), self.dtype, self.channel, self.wide, sampled=self.sampled, **chosen)
-        return python.select_kernel(self.loop, kernels.module(self.formula), self.dtype, self.lanes, self.channel, self.wide,
+        return python.select_kernel(self.loop, module_of(self.formula), self.dtype, self.lanes, self.channel, self.wide,
                                     per_plane=self.per_plane, cut=self.cut, strip=strip, **chosen)
 
 
 @functools.cache
 def formulas() -> dict[str, kernels.Formula]:
     """The formulas of folds by their names."""
-    return {f.name: f for p in kernels.own() if kernels.folds(p) for f in kernels.formulas(p) if len(f.values) < 2}
+    found = [f for p in kernels.own() if kernels.folds(p) for f in kernels.formulas(p) if len(f.values) < 2]
+    return {f.name: f for f in (*found, *kernels.ignoring_folds())}
+
+
+def apart(f: kernels.Formula) -> bool:
+    """Whether a formula takes each window by its own reference, for there is none that all share."""
+    return not (f.plain_sum or hasattr(f.module, "common"))
+
+
+def module_of(formula: str) -> Any:
+    """The file of a choice."""
+    return next((m for m in kernels.ignoring_formulas() if kernels.name_of(m) == formula), None) or kernels.module(formula)
 
 
 # ---------------------------------------------------------------- which kernels
 
 def shapes(most: int, dtype: str) -> list[dict[str, Any]]:
     """Elements side by side: one, one channel, as many channels as one access reads."""
-    lanes = min(most, python_families.VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize)
+    lanes = min(most, operands.VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize)
     return [{}, {"channel": True}, *([{"channel": True, "lanes": lanes}] if lanes > 1 else [])]
 
 
 def strips(most: int, dtype: str) -> Iterator[dict[str, Any]]:
     """Windows side by side: 2x2 and 3x3 ones at the usual distances."""
-    lanes = min(most, python_families.VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize)
+    lanes = min(most, operands.VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize)
     if lanes > 1:
         for kernel, stride, left, whole in ((2, 2, 0, True), (2, 2, 0, False), (3, 2, 1, True), (3, 2, 1, False), (3, 1, 1, True)):
             yield dict(lanes=lanes, kernel=kernel, stride=stride, left=left, whole=whole)
@@ -122,19 +142,24 @@ def strips(most: int, dtype: str) -> Iterator[dict[str, Any]]:
 
 def fold(f: kernels.Formula, dtype: str) -> Iterator[Entry]:
     """The kernels of a fold.  Those of places of 64 bits sum row by row, and serve every call."""
-    most = python_families.most_lanes(f.module)
-    all_shapes = shapes(most, dtype)
+    most = operands.most_lanes(f.module)
+    all_shapes = shapes(most if f.name not in SELDOM or dtype == "float32" else 1, dtype)
     vectors = [s for s in all_shapes if s.get("lanes", 1) > 1 or not s]
     uniforms = (False, True) if f.name == "avg" else (False,)  # of the others, few read the divisor at all
     last = {"wide": True, "rows": True}
+    together = not apart(f)
 
     def entry(loop: str, *more: dict[str, Any], backward: bool = False) -> Entry:
-        return Entry(f.name, loop, dtype, backward=backward, **{k: v for m in more for k, v in m.items()})
+        return Entry(f.name, loop, dtype, backward=backward, apart=not together, **{k: v for m in more for k, v in m.items()})
+    if not together:  # which is summed row by row
+        for loop, backward in (("fold_forward", False), ("fold_terms", True), ("fold_disjoint", True), ("fold_gather", True)):
+            yield from (entry(loop, s, backward=backward) for s in (*all_shapes, *[{"wide": True}] * (loop != "fold_disjoint")))
+        return
     if not f.only_backward:
         for uniform in uniforms:
             yield from (entry("fold_forward", s, {"uniform": uniform}) for s in all_shapes)
             yield from (entry("fold_forward", s, {"uniform": uniform, "cut": True}) for s in vectors)
-            if f.name in COMMON or dtype == "float32":
+            if f.name in COMMON or (dtype == "float32" and f.name not in SELDOM):
                 yield from (entry("strip_forward", s, {"uniform": uniform}) for s in strips(most, dtype))
         yield from (entry("fold_forward", s) for s in ({"rows": True}, last))
         yield from (entry("fold_parts", s) for s in vectors)
@@ -142,7 +167,7 @@ def fold(f: kernels.Formula, dtype: str) -> Iterator[Entry]:
         yield from (entry("fold_terms", s, backward=True) for s in (*all_shapes, {"rows": True}, last, *({**s, "cut": True} for s in vectors)))
         yield from (entry("fold_parts", s, backward=True) for s in vectors)
         yield from (entry("fold_disjoint", s, backward=True) for s in all_shapes)
-        if f.name in COMMON or dtype == "float32":
+        if f.name in COMMON or (dtype == "float32" and f.name not in SELDOM):
             pairs = python_families.PAIRS._asdict()
             yield from (entry("strip_disjoint", s, backward=True) for s in strips(most, dtype) if pairs.items() <= s.items())
     for uniform in uniforms:
@@ -152,7 +177,7 @@ def fold(f: kernels.Formula, dtype: str) -> Iterator[Entry]:
 
 def select(pooling: str, dtype: str) -> Iterator[Entry]:
     """The kernels of a choice: of values, of values and places, and of floats' places alone, for the backward pass."""
-    all_shapes = shapes(python_families.MOST_LANES, dtype)
+    all_shapes = shapes(operands.MOST_LANES if pooling not in SELDOM or dtype == "float32" else 1, dtype)
     wanted = [{"values": True}, {"values": True, "indexed": True, "long_index": True}] + [{"indexed": True}] * (dtype in FLOATS)
     for what in wanted:
         for s in all_shapes if dtype in FLOATS or dtype == "uint8" else all_shapes[:2]:
@@ -162,7 +187,7 @@ def select(pooling: str, dtype: str) -> Iterator[Entry]:
         if pooling == "max":  # drawn windows
             yield Entry(pooling, "select_forward", dtype, **what, per_plane=True)
             if dtype in FLOATS or dtype == "uint8":
-                yield from (Entry(pooling, "strip_select", dtype, **what, **s) for s in strips(python_families.MOST_LANES, dtype))
+                yield from (Entry(pooling, "strip_select", dtype, **what, **s) for s in strips(operands.MOST_LANES, dtype))
         yield Entry(pooling, "select_forward", dtype, **what, wide=True)
     if dtype in FLOATS:
         yield from (Entry(pooling, "select_parts", dtype, **s) for s in all_shapes if s != all_shapes[1])
@@ -176,38 +201,47 @@ def indexed(dtype: str) -> Iterator[Entry]:
         return Entry("index", loop, dtype, **more)
     if dtype in FLOATS:
         for long_index in (False, True):
-            yield from (entry("index_gather", long_index=long_index, **s) for s in (*shapes(python_families.MOST_LANES, dtype), {"wide": True}))
+            yield from (entry("index_gather", long_index=long_index, **s) for s in (*shapes(operands.MOST_LANES, dtype), {"wide": True}))
             yield from (entry("index_scatter", long_index=long_index, adding=True, wide=wide) for wide in (False, True))
     yield from (entry("index_scatter", long_index=True, wide=wide) for wide in (False, True))
     yield from (entry("index_read", long_index=True, **s) for s in ({}, {"channel": True}, {"wide": True}))
 
 
+def vote(pooling: str, dtype: str) -> Iterator[Entry]:
+    """The kernels of a vote."""
+    for what in ({"values": True}, {"values": True, "indexed": True, "long_index": True}, {"indexed": True}):
+        yield from (Entry(pooling, "vote_forward", dtype, **what, **s) for s in ({}, {"channel": True}, {"wide": True}))
+
+
 def draw(pooling: str, dtype: str) -> Iterator[Entry]:
     """The kernels of a draw."""
+    loop = "draw_ranked" if getattr(kernels.module(pooling), "by_rank", False) else "draw_forward"
     for what in ({"values": True}, {"values": True, "indexed": True, "long_index": True}, {"indexed": True}):
         for sampled in (False, True):
-            yield from (Entry(pooling, "draw_forward", dtype, **what, **s, sampled=sampled) for s in ({}, {"channel": True}, {"wide": True}))
+            yield from (Entry(pooling, loop, dtype, **what, **s, sampled=sampled) for s in ({}, {"channel": True}, {"wide": True}))
 
 
 def order(pooling: str, dtype: str) -> Iterator[Entry]:
-    """The kernels of a pooling by rank."""
-    for loop in ("order_forward", "order_gather"):
+    """The kernels of a pooling by rank, and of the poolings that share them."""
+    for loop in ("order_forward", "order_gather", "order_sums"):
         yield from (Entry(pooling, loop, dtype, **s) for s in ({}, {"channel": True}, {"wide": True}))
+    yield Entry(pooling, "order_totals", dtype)
+    for name in (p for p in (pooling, *kernels.SAME) if hasattr(kernels.module(p), "portion")):
+        yield from (Entry(name, loop, dtype) for loop in ("order_weights", "order_learn"))
 
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Every kernel of a full library."""
     found = [e for dtype in DTYPES for e in indexed(dtype)]
+    families: dict[str, Any] = {"select": select, "vote": vote, "draw": draw, "order": order}
+    for f in formulas().values():
+        found += [e for dtype in FLOATS if not f.parameter or f.only_backward or dtype not in HALVES for e in fold(f, dtype)]
     for pooling in kernels.own():
-        for f in (f for f in formulas().values() if f.module is kernels.module(pooling)):
-            if not (f.plain_sum or hasattr(f.module, "common")):
-                continue  # whose windows would each need the exact loops, which are no kernels of their own here
-            found += [e for dtype in FLOATS if not f.parameter or f.only_backward or dtype not in HALVES for e in fold(f, dtype)]
-        by_rank = getattr(kernels.module(pooling), "by_rank", False)  # whose draws the C library makes on CPUs alone, as votes
-        make = None if by_rank else {"select": select, "draw": draw, "order": order}.get(kernels.module(pooling).family)
-        found += [e for dtype in (DTYPES if make is select else FLOATS) for e in make(pooling, dtype)] if make else []
-    return tuple(found)
+        make = families.get(kernels.module(pooling).family)
+        found += [e for dtype in (DTYPES if make in (select, vote) else FLOATS) for e in make(pooling, dtype)] if make else []
+    ignoring = [kernels.name_of(m) for m in kernels.ignoring_formulas() if m.family == "select"]
+    return (*found, *(e for name in ignoring for dtype in FLOATS for e in select(name, dtype)))
 
 
 def few() -> list[Entry]:
@@ -241,9 +275,9 @@ def modules(chosen: Sequence[Entry]) -> dict[str, list[Entry]]:
 def constants() -> dict[str, int]:
     """The numbers that planners and kernels share, by their names in C."""
     at = {f"CU_{name}": value for name, value in vars(layout).items() if name.isupper()}
-    common = {name: getattr(python_plan, name) for name in ("BLOCK", "MOST_BLOCKS", "LARGE", "MOST_PARTS", "PART")}
-    common |= {name: getattr(python_families, name) for name in ("MOST_LANES", "VECTOR_BYTES", "FEW_LANES", "MOST_TILE", "MOST_STRIDE", "MOST_KERNEL",
-                                                                 "SCATTERERS", "MOST_SLICES")}
+    common = {name: getattr(python_plan, name) for name in ("BLOCK", "MOST_BLOCKS", "LARGE", "MOST_PARTS", "PART", "SCATTERERS", "MOST_SLICES")}
+    common |= {name: getattr(operands, name) for name in ("MOST_LANES", "VECTOR_BYTES", "FEW_LANES", "MOST_STRIDE", "MOST_KERNEL")}
+    common["MOST_TILE"] = python_families.MOST_TILE
     return at | {f"CU_{k}": v for k, v in common.items()} | {f"CU_{name.upper()}": i for i, name in enumerate(LOOPS)}
 
 
@@ -274,7 +308,9 @@ def source(chosen: Sequence[Entry], files: dict[str, Path]) -> str:
         *lines, "const cuda_row cuda_rows[] = {", *(rows or ["    {0, NULL, 0},"]), "};", f"const int cuda_row_count = {len(rows)};", "",
         f"const unsigned char *const cuda_images[] = {{{', '.join(images) or 'NULL'}}};", f"const int cuda_image_count = {len(files)};",
         f"const int cuda_architectures[CU_ARCHITECTURES] = {{{', '.join(map(str, ARCHITECTURES))}}};", "",
-        "const bool cuda_crowded[FORMULA_COUNT] = {",
-        *(f"    [FORMULA_{f.name.upper()}] = true," for f in formulas().values()
-          if python_families.most_lanes(f.module) < python_families.MOST_LANES),
-        "};", ""])
+        *_marks("cuda_crowded", [f.name for f in formulas().values() if operands.most_lanes(f.module) < operands.MOST_LANES]),
+        *_marks("cuda_apart", [f.name for f in formulas().values() if apart(f)])])
+
+
+def _marks(name: str, chosen: Sequence[str]) -> list[str]:
+    return [f"const bool {name}[FORMULA_COUNT] = {{", *(f"    [FORMULA_{n.upper()}] = true," for n in chosen), "};", ""]

@@ -351,4 +351,5 @@ def formula_names() -> list[str]:
         if module(pooling).family != "fold":
             found.append(pooling)
         found += [f.name for f in formulas(pooling)] if folds(pooling) else []
-    return found + [name_of(f) for f in ignoring_formulas()]
+    weighted = [p for p in SAME if hasattr(module(p), "portion")]  # which only devices ask by name
+    return found + weighted + [name_of(f) for f in ignoring_formulas()]

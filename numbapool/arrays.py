@@ -238,6 +238,18 @@ def values(x: Any, where: str) -> np.ndarray:
     return numbers(array)
 
 
+def beside(x: Any, other: Array, dtype: str, where: str) -> Array | None:
+    """Borrow an array parameter that is of the same library and on the same device as another array, with its elements as a dtype; else None."""
+    if isinstance(x, np.ndarray | np.generic | Real):
+        return None
+    array = borrow(x, where, "a number or an array")
+    if array.library is not other.library:
+        return None
+    if array.dtype == "bool":
+        raise TypeError(f"{where} must hold numbers, got dtype bool")
+    return array if array.dtype == dtype else array.library.converted(array, dtype)
+
+
 def numbers(array: Array) -> np.ndarray:
     """The elements in NumPy's arithmetic: float32 copies of half types, else a read-only view."""
     stored = view(array)

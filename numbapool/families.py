@@ -32,25 +32,33 @@ def spread(call: Call, p: Parameter) -> tuple[np.ndarray, Five]:
     given = np.asarray(arrays.values(call.own[p.name], where))
     with np.errstate(over="ignore"):
         value = np.array(given, real_name(call.dtype), order="C")  # a copy: `out` may lie over the caller's
-    channels, outputs = call.out_dims[1], call.out_dims[2:]
-    spatial = outputs[3 - call.ndim:]
-    shapes = {"number": ((), ()), "channel": ((channels,), (1, channels)), "position": (spatial, (1, 1, *spatial)),
-              "channel_position": ((channels, *spatial), (1, channels, *spatial))}
-    for name in p.shapes:
-        plain, full = shapes[name]
-        if given.shape == plain:
-            full = full or (1, 1)
-            break
-    else:
-        allowed = " or ".join(str(shapes[name][0]) if name != "number" else "a number" for name in p.shapes)
-        raise ValueError(f"{where} must be {allowed}, got shape {given.shape}")
+    axes = axes_of(call, p, given.shape)
     if not np.isfinite(value).all():
         raise ValueError(f"{where} must be finite in {value.dtype.name}, got {given.min()} to {given.max()}")
     if not (value > p.above).all():
         raise ValueError(f"{where} must be above {p.above:g}, got {given.min()}")
-    five = (*full[:2], *(1,) * (3 - call.ndim), *(full[2:] or (1,) * call.ndim))
-    value = value.reshape(five)
-    return value, tuple(0 if n == 1 else s // value.itemsize for s, n in zip(value.strides, five, strict=True))  # type: ignore[return-value]
+    value = value.reshape(five_of(axes, given.shape, 1))
+    return value, tuple(0 if n == 1 else s // value.itemsize for s, n in zip(value.strides, value.shape, strict=True))  # type: ignore[return-value]
+
+
+def axes_of(call: Call, p: Parameter, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Which of the output's five axes those of an array parameter are."""
+    outputs = call.out_dims
+    spatial = tuple(range(5 - call.ndim, 5))
+    known = {"number": (), "channel": (1,), "position": spatial, "channel_position": (1, *spatial)}
+    for axes in (known[n] for n in p.shapes):
+        if shape == tuple(outputs[a] for a in axes):
+            return axes
+    allowed = " or ".join(str(tuple(outputs[a] for a in known[n])) if n != "number" else "a number" for n in p.shapes)
+    raise ValueError(f"{call.where}: {p.name} must be {allowed}, got shape {shape}")
+
+
+def five_of(axes: tuple[int, ...], values: tuple[int, ...], other: int) -> Five:
+    """Values of some axes as those of five, where all others have `other`."""
+    found = [other] * 5
+    for a, v in zip(axes, values, strict=True):
+        found[a] = v
+    return tuple(found)  # type: ignore[return-value]
 
 
 def representable(call: Call, p: Parameter) -> float:
@@ -312,13 +320,19 @@ class Order:
     """y weighs the elements by their rank; the formula is the weights for a number of elements."""
 
     @staticmethod
-    def setup(call: Call) -> tuple[np.ndarray, np.ndarray, list[int], tuple, tuple[bool, bool]]:
-        """The parameter, the weights (channel, row, rank), the counts that have rows, the plan's fields, whether windows are small."""
-        given = call.formula.weights_of(call.own, call.where, call.out_dims[1]).copy()  # kept for other calls: the caller may change his
+    def counts(call: Call) -> tuple[list[int], np.ndarray]:
+        """How many elements windows have, each number once, and by such a number its place among them."""
         d, h, w = (np.unique(a.count) for a in call.axes)
         counts = sorted(set(np.multiply.outer(np.multiply.outer(d, h), w).ravel().tolist()))
         row = np.zeros(counts[-1] + 1, np.int64)
         row[counts] = np.arange(len(counts))
+        return counts, row
+
+    @staticmethod
+    def setup(call: Call) -> tuple[np.ndarray, np.ndarray, list[int], tuple, tuple[bool, bool]]:
+        """The parameter, the weights (channel, row, rank), the counts that have rows, the plan's fields, whether windows are small."""
+        given = call.formula.weights_of(call.own, call.where, call.out_dims[1]).copy()  # kept for other calls: the caller may change his
+        counts, row = Order.counts(call)
         try:
             tables = [call.formula.rank_weights(given, n) for n in counts]
         except ValueError as error:  # where windows of so many elements have no weights

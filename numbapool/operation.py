@@ -9,9 +9,9 @@ from typing import Any
 from . import arrays, families, forms, random
 from .arrays import Array
 from .call import Call, View, view_of
-from .numeric import FLOATS, INTEGERS
+from .numeric import FLOATS, INTEGERS, real_name
 from .parameters import Parameter, check, flag
-from .prepared import CALLS, SMALL, Prepared, Snapshot, Source, exact
+from .prepared import CALLS, SMALL, Held, Prepared, Snapshot, Source, exact
 
 READ = ("logit", "indices", "seed")  # kinds of parameters that each call reads anew; on all others the prepared call depends
 BY_VALUE = ("array", "weights", "samples")  # of these those that may be arrays
@@ -38,12 +38,20 @@ class Way:
         self.x, self.grad, self.indices, self.out = (f"{self.where}: {n}" for n in ("x", "grad", "indices", "out"))
         self.heads = [f"{self.where}: {n}" for n in self.arrays]
 
-    def values(self, settings: tuple, kinds: tuple) -> tuple[tuple, tuple]:
-        """Settings with arrays of any library as snapshots or, large ones, as NumPy's; and their types."""
+    def values(self, settings: tuple, kinds: tuple, given: list[Array]) -> tuple[tuple, tuple]:
+        """Settings with arrays of any library as snapshots or, large ones, as NumPy's; and their types.  What lies on x's device becomes one of the
+        arrays that are given."""
         for place, p in self.by_value:
             if kinds[place] is not float and settings[place] is not p.default:
-                value: Any = arrays.values(settings[place], f"{self.where}: {p.name}")
-                if value.nbytes <= SMALL:
+                where, x = f"{self.where}: {p.name}", given[0]
+                held = arrays.beside(settings[place], x, real_name(x.dtype), where) if x.library.index is not None else None
+                value: Any
+                if held is not None:
+                    value = Held(len(given), held.shape, held.strides)
+                    given.append(held)
+                else:
+                    value = arrays.values(settings[place], where)
+                if held is None and value.nbytes <= SMALL:
                     value = Snapshot(value.dtype, value.shape, value.tobytes())
                 settings, kinds = ((*t[:place], v, *t[place + 1:]) for t, v in ((settings, value), (kinds, type(value))))
         return settings, kinds
@@ -97,7 +105,7 @@ class Operation:
         if given[0][3] in way.converted:
             given[0] = way.convert(given[0])
         if way.by_value:
-            settings, kinds = way.values(settings, kinds)
+            settings, kinds = way.values(settings, kinds, given)
         key = (way, kinds, settings, seed is None, out and out[1:5], *map(LAYOUT, given))  # kinds first: those of equal keys are equal
         try:
             call = CALLS.young.get(key)
@@ -133,7 +141,8 @@ class Operation:
         if seed is not None and own.get("samples") is not None:
             raise ValueError(f"{way.where}: samples do not go with a seed")
         if way.backward:
-            return self.prepare_backward(way, given, window, own, values["channels_last"])
+            indexed = len(given) - sum(type(v) is Held for v in settings) > 2 + len(way.arrays)
+            return self.prepare_backward(way, given, window, own, values["channels_last"], indexed)
         extras = getattr(self.form, "extras", None)
         wanted = {n: flag(values[n], f"{way.where}: {n}") for n in ("return_indices", extras) if n in values}
         drawn, indexed = wanted.pop(extras, False), wanted.get("return_indices", False)
@@ -145,11 +154,10 @@ class Operation:
         results = self.family(call).forward(call, indexed)
         return call.prepared([*results, call.drawn] if drawn else results)
 
-    def prepare_backward(self, way: Way, given: list[Array], window: tuple, own: dict[str, Any], channels_last: bool) -> Prepared:
+    def prepare_backward(self, way: Way, given: list[Array], window: tuple, own: dict[str, Any], channels_last: bool, indexed: bool) -> Prepared:
         """The same for backward."""
         call = self.begin(given, window, own, channels_last, way.where)
         place = 1 + len(way.arrays)
-        indexed = len(given) > place + 1
         if not indexed and hasattr(self.form, "repeatable") and not self.form.repeatable(window):
             raise ValueError(f"{way.where}: pass the seed or the indices, samples or sequences of the forward pass")
         grad = call.argument(place, "grad", call.out_dims, FLOATS if call.dtype in INTEGERS else (call.dtype,))

@@ -136,7 +136,15 @@ class Snapshot(NamedTuple):
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
-_PLAIN = frozenset((int, bool, str, float, type(None), Snapshot))
+class Held(NamedTuple):
+    """An array parameter that lies where x does, on a device: which of the call's arrays it is, and its layout.  Nobody looks at its values."""
+
+    number: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+_PLAIN = frozenset((int, bool, str, float, type(None), Snapshot, Held))
 
 
 def exact(kinds: tuple, settings: tuple) -> tuple:

@@ -28,8 +28,7 @@ from numbapool.cuda import kernels
 from numbapool.loops.cuda import layout as at
 from numbapool.numeric import real_name
 
-CPU_ONLY = (*COMPOSED, "std", "idw", "mode", "rank_stochastic")
-ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in CPU_ONLY]
+ALL = [(name, ndim) for name, ndim in EVERYWHERE if name not in COMPOSED]
 LIBRARY = "libnumbapool.so"
 ALIKE = dict.fromkeys(("numbapool.pools.fractional_avg", "numbapool.pools.sum"), "numbapool.pools.avg")  # formulas whose kernels are another's in C
 
@@ -43,7 +42,8 @@ class Recorder:
         self.entries: dict[str, cuda.Entry | None] = {}
 
     def __enter__(self) -> Recorder:
-        self.before = {name: getattr(kernels, name) for name in ("fold_kernel", "select_kernel", "index_kernel", "draw_kernel", "order_kernel")}
+        self.before = {name: getattr(kernels, name) for name in ("fold_kernel", "select_kernel", "index_kernel", "vote_kernel", "draw_kernel",
+                                                                     "order_kernel", "rank_kernel")}
         for name in self.before:
             setattr(kernels, name, getattr(self, name))
         return self
@@ -62,8 +62,8 @@ class Recorder:
         f = next((f for f in cuda.formulas().values() if f.module is own and (f.backward if backward else f.forward) == options
                   and not (f.only_backward and not backward)), None)
         uniform_counts = loop not in ("fold_parts", "fold_gather") or (loop == "fold_gather" and f is not None and f.plain_sum)
-        entry = None if f is None or apart else cuda.Entry(f.name, loop, dtype, lanes, channel, backward, wide, uniform and uniform_counts, cut, long,
-                                                           **(strip._asdict() if strip else {}))
+        entry = None if f is None else cuda.Entry(f.name, loop, dtype, lanes, channel, backward, wide, uniform and uniform_counts, cut, long, apart,
+                                                  **(strip._asdict() if strip else {}))
         return self.noted(self.before["fold_kernel"](loop, formula, backward, dtype, numbers, arrays, options, lanes, channel, wide, uniform=uniform,
                                                      apart=apart, cut=cut, long=long, strip=strip), entry)
 
@@ -80,15 +80,23 @@ class Recorder:
         entry = cuda.Entry("index", loop, dtype, lanes, channel, False, wide, long_index=long_index, adding=adding and loop == "index_scatter")
         return self.noted(self.before["index_kernel"](loop, dtype, lanes, channel, wide, long_index=long_index, adding=adding), entry)
 
+    def vote_kernel(self, dtype, channel, wide, *, values, indexed, long_index):
+        entry = cuda.Entry("mode", "vote_forward", dtype, 1, channel, False, wide, values=values, indexed=indexed, long_index=long_index and indexed)
+        return self.noted(self.before["vote_kernel"](dtype, channel, wide, values=values, indexed=indexed, long_index=long_index), entry)
+
     def draw_kernel(self, formula, dtype, channel, wide, *, values, indexed, long_index, sampled):
-        entry = cuda.Entry("stochastic", "draw_forward", dtype, 1, channel, False, wide, values=values, indexed=indexed,
+        name = formula.__name__.rpartition(".")[2]
+        loop = "draw_ranked" if getattr(formula, "by_rank", False) else "draw_forward"
+        entry = cuda.Entry(name, loop, dtype, 1, channel, False, wide, values=values, indexed=indexed,
                            long_index=long_index and indexed, sampled=sampled)
         return self.noted(self.before["draw_kernel"](formula, dtype, channel, wide, values=values, indexed=indexed, long_index=long_index,
                                                      sampled=sampled), entry)
 
     def order_kernel(self, loop, dtype, channel, wide):
-        entry = None if loop == "order_sums" else cuda.Entry("sort", loop, dtype, 1, channel, False, wide)
-        return self.noted(self.before["order_kernel"](loop, dtype, channel, wide), entry)
+        return self.noted(self.before["order_kernel"](loop, dtype, channel, wide), cuda.Entry("sort", loop, dtype, 1, channel, False, wide))
+
+    def rank_kernel(self, loop, formula, dtype):
+        return self.noted(self.before["rank_kernel"](loop, formula, dtype), cuda.Entry(formula.__name__.rpartition(".")[2], loop, dtype))
 
 
 def contents(gpu: Emulator, words: np.ndarray) -> dict[str, list]:
@@ -108,13 +116,15 @@ def contents(gpu: Emulator, words: np.ndarray) -> dict[str, list]:
             bounds = table(at.D_COVER + i, 2 * size)
             found[f"{axis} cover"] = bounds.tolist()
             found[f"{axis} list"] = table(at.D_LIST + i, bounds.max(initial=0)).tolist()
+    if words[at.RANK_COUNT]:
+        found["counts"] = table(at.RANK_COUNT, words[at.GROUPS]).tolist()
     if words[at.RANK_ROW]:
         taps = int(np.prod([max(found[f"{axis} count"]) for axis in "DHW"]))
         found["rows"] = table(at.RANK_ROW, taps + 1).tolist()
     return found
 
 
-ADDRESSES = [at.D_FIRST + i for i in range(9)] + [at.D_COVER + i for i in range(6)] + [at.RANK_ROW, at.WEIGHTS] + [
+ADDRESSES = [at.D_FIRST + i for i in range(9)] + [at.D_COVER + i for i in range(6)] + [at.RANK_ROW, at.WEIGHTS, at.RANK_COUNT] + [
     at.HEAD + at.RECORD * k for k in range(at.OPERANDS)]
 
 
@@ -223,7 +233,7 @@ class Device(calls.Capi):
 
     def call(self, name: str, tensors: dict[str, Any], params: Any, *more: Any) -> None:
         self.pairs = []
-        self.host = {id(a) for n, a in tensors.items() if n == "weight" or (n == "samples" and "fractional" in name)}
+        self.host = {id(a) for n, a in tensors.items() if n == "samples" and "fractional" in name}
         super().call(name, tensors, params, *more)
         self.gpu.mock.settle()
         for array, there in self.pairs:
@@ -235,7 +245,7 @@ class Device(calls.Capi):
 
     def bound(self, function: str, x: np.ndarray, args: tuple, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         name, tensors, params = super().bound(function, x, args, kwargs)
-        for n in ("p", "r", "alpha", "samples"):
+        for n in ("p", "r", "alpha", "samples", "weight"):
             if n in tensors and "fractional" not in function:
                 tensors[n] = tensors[n].astype(real_name(np.dtype(x.dtype).name))
         return name, tensors, params

@@ -24,7 +24,7 @@ from numbapool.cuda.stamp import Kernel
 from numbapool.loops.cuda import layout as at
 from numbapool.stamp import INLINED, OPTIONS
 
-EXTENTS = np.zeros(2 + 2 * 4096 + 1, np.int64)  # faults, pieces of memory, where each begins and ends; last, where the last fault was
+EXTENTS = np.zeros(2 + 2 * 16384 + 1, np.int64)  # faults, pieces of memory, where each begins and ends; last, where the last fault was
 _jit = numba.njit(**INLINED, **OPTIONS)
 
 
@@ -95,7 +95,8 @@ class Plain:
             read_vector=access(_read_vector, storage, lanes), write_vector=access(_write_vector, storage, lanes), read_int=access(_read, "int32"),
             read_real=access(_read, real), take_reals=access(_read_vector, real, lanes), give_reals=access(_write_vector, real, lanes),
             read_place=access(_read, place), write_place=access(_write, place), read_long=access(_read, "int64"), write_long=access(_write, "int64"),
-            write_double=access(_write, "float64"), lanes_of=lambda kind, size: memory.stack(kind, max(size, 1)), half_to_float=memory.half_to_float,
+            read_double=access(_read, "float64"), write_double=access(_write, "float64"),
+            lanes_of=lambda kind, size: memory.stack(kind, max(size, 1)), half_to_float=memory.half_to_float,
             float_to_half=memory.float_to_half, muladd=memory.muladd)
 
     @staticmethod

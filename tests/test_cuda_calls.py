@@ -354,3 +354,49 @@ def test_covers(stride, dilation):
     for i in range(29):
         wanted = [o for o in range(axis.count.size) if i in axis.first[o] + axis.step * np.arange(axis.count[o])]
         assert listed[bounds[i]:bounds[29 + i]].tolist() == wanted
+
+
+PARAMETERS = {  # function: its window, a parameter, whether its gradient comes second
+    "gem_pool2d": ({"kernel_size": 2}, "p", np.array([2.0, 3.0, 4.5]), True),
+    "lse_pool2d": ({"kernel_size": 3, "stride": 2, "padding": 1}, "r", np.array(1.5), True),
+    "sort_pool2d": ({}, "weight", np.array([[0.5, -1.0, 0.25], [0.1, 0.2, 0.3], [2.0, 0.0, -2.0]]), True),
+    "ordinal_pool2d": ({"kernel_size": 3, "stride": 2, "padding": 1}, "weight", np.array([0.5, 0.2, 0.25, 0.7, 0.1]), True),
+    "stochastic_pool2d": ({"kernel_size": 2}, "samples", np.random.default_rng(5).random((2, 3, 4, 3)), False),
+}
+
+
+@pytest.mark.parametrize("function", PARAMETERS)
+def test_parameters_on_the_device_stay_there(gpu, monkeypatch, function):
+    """Nothing of them comes to the host, so that calls do not wait; what is prepared serves other values, too, and can be captured."""
+    from numbapool.cuda.libraries import CupyDevice
+    window, name, value, learned = PARAMETERS[function]
+    forward, backward = getattr(nbp, function), getattr(nbp, f"{function}_backward")
+    x = np.random.default_rng(0).random((2, 3, 8, 7)).astype(np.float32)
+    y = forward(x, **{name: value}, **window)
+    grad = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
+    values = [value.astype(np.float32), value[..., ::-1].copy() if value.ndim else value + 1]  # as the kernels take them, and not
+    expected = [(forward(x, **{name: v}, **window), backward(grad, x, **{name: v}, **window)) for v in values]
+    monkeypatch.delattr(CupyDevice, "to_numpy")
+    monkeypatch.delattr(gpu.array(x).__class__, "get")
+    there, g = gpu.array(x), gpu.array(grad)
+    gpu.current = gpu.mock.stream()
+    for v, (y, wanted) in zip((*values, values[0]), (*expected, expected[0]), strict=True):
+        own = gpu.array(v)
+        got, found = forward(there, **{name: own}, **window), backward(g, there, **{name: own}, **window)
+        gpu.mock.settle()
+        for one, other in zip((got, *found) if learned else (got, found), (y, *wanted) if learned else (y, wanted), strict=True):
+            assert one.shape == other.shape and one.dtype == np.float32
+            np.testing.assert_allclose(one.memory, other, 1e-4, 1e-4, err_msg=function)
+    gpu.mock.capture(gpu.current)
+    forward(there, **{name: own}, **window)
+    gpu.mock.capture(gpu.current, 0)
+
+
+@pytest.mark.parametrize(("function", "given", "message"), [
+    ("gem_pool2d", {"p": np.ones(2)}, r"gem_pool2d: p must be a number or \(3,\), got shape \(2,\)"),
+    ("gem_pool2d", {"p": np.ones(3, bool)}, "gem_pool2d: p must hold numbers, got dtype bool"),
+    ("sort_pool2d", {"weight": np.ones((2, 4))}, r"sort_pool2d: weight must have shape \(pool_range,\) or \(3, pool_range\), got \(2, 4\)"),
+    ("stochastic_pool2d", {"samples": np.ones((2, 3, 4))}, r"stochastic_pool2d: samples must have shape \(2, 3, 4, 4\), got \(2, 3, 4\)")])
+def test_parameters_on_the_device_have_their_shapes(gpu, function, given, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        getattr(nbp, function)(gpu.array(np.ones((2, 3, 8, 8), np.float32)), kernel_size=2, **{n: gpu.array(v) for n, v in given.items()})

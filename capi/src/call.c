@@ -136,7 +136,7 @@ static void check_place(context *c, const DLTensor *t, const char *name)
     char wanted[40], found[40];
     if (type != kDLCPU && type != kDLCUDA)
         fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be in the CPU's memory (kDLCPU) or a CUDA device's (kDLCUDA), got device type %d", name, type);
-    bool host = c->device >= 0 && (t == c->host[0] || t == c->host[1]);
+    bool host = c->device >= 0 && t == c->host;
     int there = type == kDLCPU ? -1 : t->device.device_id < 0 ? INT32_MAX : t->device.device_id;
     if (there != (host ? -1 : c->device))
         fail(c, NUMBAPOOL_BUFFER_ERROR, "%s must be %s, as %s is, but is %s", name, place_text(wanted, sizeof wanted, host ? -1 : c->device),
@@ -668,8 +668,7 @@ static void guarded(context *c, const request *r, bool dry)
 static void place_call(context *c, const request *r)
 {
     on_device(c, r->x ? r->x : r->indices_in, r->x ? "x" : "indices");
-    c->host[0] = r->weight;
-    c->host[1] = pooling_infos[r->pooling].windows == FIXED_OR_FRACTIONAL ? r->samples : NULL; /* of windows, which are made on the CPU */
+    c->host = pooling_infos[r->pooling].windows == FIXED_OR_FRACTIONAL ? r->samples : NULL; /* of windows, which are made on the CPU */
 }
 
 int run(const request *r)

@@ -25,6 +25,7 @@ extern const unsigned char *const cuda_images[]; /* of modules: eight sizes, of 
 extern const int cuda_image_count;
 extern const int cuda_architectures[CU_ARCHITECTURES];
 extern const bool cuda_crowded[FORMULA_COUNT]; /* formulas whose lanes are few */
+extern const bool cuda_apart[FORMULA_COUNT];   /* formulas that take each window by its own reference */
 
 /* ---------------------------------------------------------------- programs */
 
@@ -53,14 +54,13 @@ struct program {
     } known[CU_MOST_TABLES];
     int n_known;
     size_t work; /* bytes of the workspace, but for tables */
-    bool drawn;  /* windows or weights that no later call has again: tables are not kept */
+    bool drawn;  /* windows that no later call has again: tables are not kept */
 };
 
 /* Memory of the workspace, at a multiple of 256 bytes. */
 uint64_t cuda_space(call *k, int64_t items, int item);
 
 void cuda_drawn(call *k); /* tables are not kept where windows are drawn */
-void cuda_anew(call *k);  /* nor those of this call */
 
 /* Run what a call has gathered, on params->stream; or tell how much workspace it needs. */
 void cuda_run(context *c, const numbapool_params *params, bool dry);
@@ -90,6 +90,7 @@ typedef struct {
     int n_numbers;
     const double *numbers;
     int64_t items;     /* of a plane, where tasks are neither outputs nor inputs; else 0 */
+    bool of_no_plane;  /* or of nothing but a few numbers */
 } cuda_launch;
 
 cuda_head cuda_head_of(call *k, bool channel);
@@ -115,7 +116,7 @@ bool cuda_aligned(const operands *o, unsigned slots);                      /* wh
 int cuda_lanes(const call *k, bool vectors, bool crowded, dtype t, const operands *o, unsigned slots);
 const cuda_row *cuda_strip(const call *k, bool vectors, bool crowded, const operands *o, unsigned reads, unsigned writes, kernel_key *key);
 
-/* ---------------------------------------------------------------- families (cuda_fold.c, cuda_select.c) */
+/* ---------------------------------------------------------------- families (cuda_fold.c, cuda_select.c, cuda_ranks.c) */
 
 void cuda_fold(call *k);
 void cuda_select(call *k); /* choices and draws */

@@ -434,6 +434,7 @@ static bool launch_task(trouble *t, const place *at, const cuda_task *task, void
         words[task->tables[i]] += (int64_t)at->tables;
     for (int i = 0; i < CU_OPERANDS; i++)
         words[CU_HEAD + CU_RECORD * i] = settled(words[CU_HEAD + CU_RECORD * i], at->work);
+    words[CU_WEIGHTS] = settled(words[CU_WEIGHTS], at->work);
     return DO(cuLaunchKernel, function, (unsigned)task->grid[0], (unsigned)task->grid[1], 1, CU_BLOCK, 1, 1, 0, at->stream, NULL, extra);
 }
 
@@ -444,7 +445,7 @@ static bool send_tables(trouble *t, place *at, const struct program *p)
     if (!capturing(t, at->stream, &captured))
         return false;
     if (captured)
-        return wrong(t, NUMBAPOOL_CUDA_ERROR, "windows or weights that are made anew cannot be captured into a graph");
+        return wrong(t, NUMBAPOOL_CUDA_ERROR, "windows that are drawn anew cannot be captured into a graph");
     return DO(cuMemcpyHtoDAsync_v2, at->tables, p->tables, p->table_bytes, at->stream);
 }
 

@@ -12,7 +12,7 @@ typedef struct {
     cuda_head head;
     operands o;
     int formula;
-    bool backward, plain, crowded, wide, vectors, cut, uniform, tiled;
+    bool backward, plain, apart, crowded, wide, vectors, cut, uniform, tiled;
     unsigned reads, seen, more; /* what is read; all that decides about lanes; what all launches see besides */
     int lanes;
     double numbers[4];
@@ -70,7 +70,7 @@ static kernel_key fold_key(const fold *f, int loop, bool cut_windows)
     bool outputs = loop == CU_FOLD_FORWARD || loop == CU_FOLD_TERMS || loop == CU_FOLD_DISJOINT, divides = outputs || f->plain;
     return (kernel_key){
         .formula = f->formula, .loop = loop, .backward = f->backward, .dtype = (int)f->k->dtype, .lanes = f->lanes, .channel = f->k->lanes,
-        .wide = f->wide, .uniform = f->uniform && divides && loop != CU_FOLD_PARTS, .cut = cut_windows,
+        .apart = f->apart, .wide = f->wide, .uniform = f->uniform && divides && loop != CU_FOLD_PARTS, .cut = cut_windows,
         .rows = outputs && !cut_windows && f->head.taps >= CU_LARGE};
 }
 
@@ -78,7 +78,7 @@ static kernel_key fold_key(const fold *f, int loop, bool cut_windows)
 static bool fold_cuts(const fold *f)
 {
     kernel_key parts = fold_key(f, CU_FOLD_PARTS, false), joined = fold_key(f, f->backward ? CU_FOLD_TERMS : CU_FOLD_FORWARD, true);
-    if ((f->backward && f->plain) || !cuda_cuts(&f->head))
+    if ((f->backward && f->plain) || f->apart || !cuda_cuts(&f->head))
         return false;
     parts.lanes = joined.lanes = 1;
     parts.channel = joined.channel = 0;
@@ -180,6 +180,7 @@ static fold fold_of(call *k)
     fold f = {.k = k, .head = cuda_head_of(k, k->lanes), .backward = k->r->backward, .plain = formula_infos[cuda_formula_of(k)].plain_sum};
     f.formula = cuda_formula_of(k);
     f.crowded = cuda_crowded[f.formula];
+    f.apart = cuda_apart[f.formula];
     f.uniform = f.head.share != 0;
     f.n_numbers = k->pooling->n_numbers;
     read_numbers(k, f.numbers);

@@ -31,8 +31,6 @@ uint64_t cuda_space(call *k, int64_t items, int item)
 
 void cuda_drawn(call *k) { program_of(k->c)->drawn |= k->pooling->windows != REGULAR && k->pooling->windows != UNPOOLED; }
 
-void cuda_anew(call *k) { program_of(k->c)->drawn = true; }
-
 static void grow(context *c, struct program *p, size_t bytes)
 {
     if (p->table_bytes + bytes <= p->table_room)
@@ -328,7 +326,7 @@ static void size_words(const cuda_head *h, cuda_task *t, const kernel_key *key, 
     int64_t *w = t->words, c = k->x.dims[1], parts = h->across * h->along;
     const int64_t *plane = l->over_inputs ? k->x.dims + 2 : k->out_dims + 2;
     int64_t groups = up(key->channel ? c : plane[2], key->lanes), rows = plane[0] * plane[1], lines = key->channel ? rows * plane[2] : rows;
-    w[CU_PLANES] = k->x.dims[0] * (key->channel && !l->items ? 1 : c);
+    w[CU_PLANES] = l->of_no_plane ? 1 : k->x.dims[0] * (key->channel && !l->items ? 1 : c);
     w[CU_GROUPS] = groups;
     w[CU_ITEMS] = l->items ? l->items : groups * lines * (key->loop == CU_FOLD_PARTS || key->loop == CU_SELECT_PARTS ? parts : 1);
     memcpy(w + CU_N, k->x.dims, 5 * sizeof *w);

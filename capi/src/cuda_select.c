@@ -1,4 +1,4 @@
-/* Choices, draws, ranks and indices on a GPU: which kernels a call runs, and on what.  numbapool/cuda/families.py from Select on, in C. */
+/* Choices, votes, draws and indices on a GPU: which kernels a call runs, and on what.  numbapool/cuda/families.py from Select on, in C. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -49,7 +49,7 @@ static void scatter_slices(call *k, const operands *o, index_kind index, bool ad
     made->words[CU_SLICES] = slices;
 }
 
-/* ---------------------------------------------------------------- choices and draws */
+/* ---------------------------------------------------------------- choices, votes and draws */
 
 typedef struct {
     call *k;
@@ -101,22 +101,36 @@ static void choose(choice *ch)
     cuda_add(&ch->head, &key, row, &ch->o, &(cuda_launch){.slots = slots | (cut ? BIT(CU_PARTS) | BIT(CU_WORK) : 0)});
 }
 
+/* A kernel that takes elements of a window one by one. */
+static kernel_key one_by_one(const choice *ch, int loop)
+{
+    return (kernel_key){.formula = ch->k->chooses, .loop = loop, .dtype = (int)ch->k->dtype, .lanes = 1, .channel = ch->k->lanes, .wide = ch->wide,
+                        .values = ch->values, .indexed = ch->indexed, .long_index = ch->indexed && ch->long_index};
+}
+
+static void count_votes(choice *ch)
+{
+    kernel_key key = one_by_one(ch, CU_VOTE_FORWARD);
+    const cuda_row *row = cuda_pick(ch->k, &key, ch->long_index);
+    cuda_add(&ch->head, &key, row, &ch->o, &(cuda_launch){.slots = BIT(CU_X) | ch->results});
+}
+
 static void draw(choice *ch)
 {
     call *k = ch->k;
     const DLTensor *t = k->r->samples;
     unsigned slots = BIT(CU_X) | ch->results;
+    double share = by_rank(k) ? rank_share(k) : 0;
     if (t) {
         real_tensor(k, t, "samples");
         view samples = tensor_view(k, t, "samples", k->out_dims, real_of(k->dtype));
         cuda_view(&ch->o, CU_PARAM, &samples);
         slots |= BIT(CU_PARAM);
     }
-    kernel_key key = {.formula = k->chooses, .loop = CU_DRAW_FORWARD, .dtype = (int)k->dtype, .lanes = 1, .channel = k->lanes,
-                      .wide = ch->wide, .values = ch->values, .indexed = ch->indexed, .long_index = ch->indexed && ch->long_index,
-                      .sampled = t != NULL};
+    kernel_key key = one_by_one(ch, by_rank(k) ? CU_DRAW_RANKED : CU_DRAW_FORWARD);
+    key.sampled = t != NULL;
     const cuda_row *row = cuda_pick(k, &key, ch->long_index);
-    cuda_task *made = cuda_add(&ch->head, &key, row, &ch->o, &(cuda_launch){.slots = slots});
+    cuda_task *made = cuda_add(&ch->head, &key, row, &ch->o, &(cuda_launch){.slots = slots, .numbers = &share, .n_numbers = by_rank(k)});
     if (!t)
         made->words[CU_SEED] = k->p.seed & 0x7FFFFFFFFFFFFFFF;
 }
@@ -125,6 +139,8 @@ static void choose_or_draw(choice *ch)
 {
     if (ch->k->pooling->family == FAMILY_DRAW)
         draw(ch);
+    else if (ch->k->pooling->family == FAMILY_VOTE)
+        count_votes(ch);
     else
         choose(ch);
 }
@@ -188,38 +204,6 @@ void cuda_select(call *k)
     ch.wide = cuda_wide(&ch.head, &ch.o, BIT(CU_X) | ch.results);
     ch.vectors = cuda_aligned(&ch.o, BIT(CU_X) | ch.results);
     choose_or_draw(&ch);
-}
-
-/* ---------------------------------------------------------------- ranks */
-
-void cuda_order(call *k)
-{
-    const request *r = k->r;
-    rank_weights t = rank_weights_of(k);
-    operands o = {0};
-    cuda_head head = cuda_head_of(k, k->lanes);
-    unsigned slots = BIT(CU_X) | BIT(CU_Y) | (r->backward ? BIT(CU_GRAD_X) : 0);
-    cuda_anew(k); /* weights, as long as they are learnt */
-    if (r->backward && r->grad_weight)
-        fail(k->c, NUMBAPOOL_UNSUPPORTED, "grad_weight is not computed on a CUDA device: pass NULL");
-    view y = r->backward ? tensor_view(k, r->grad, "grad", k->out_dims, k->dtype) : result_view(k, r->y, "y", k->out_dims, k->dtype);
-    cuda_view(&o, CU_X, &k->x);
-    cuda_view(&o, CU_Y, &y);
-    if (r->backward) {
-        view grad_x = result_view(k, r->grad_x, "grad_x", k->x.dims, k->dtype);
-        cuda_view(&o, CU_GRAD_X, &grad_x);
-    }
-    kernel_key key = {.formula = k->chooses, .loop = r->backward ? CU_ORDER_GATHER : CU_ORDER_FORWARD, .dtype = (int)k->dtype, .lanes = 1,
-                      .channel = k->lanes, .wide = cuda_wide(&head, &o, slots)};
-    const cuda_row *row = cuda_pick(k, &key, true);
-    cuda_task *made = cuda_add(&head, &key, row, &o, &(cuda_launch){.slots = slots, .over_inputs = r->backward, .covers = r->backward});
-    int32_t *rows = take(k->c, (size_t)t.n_rows * sizeof *rows);
-    for (int64_t i = 0; i < t.n_rows; i++)
-        rows[i] = (int32_t)t.row_of[i];
-    made->words[CU_RANKS] = t.ranks;
-    made->words[CU_RANK_CHANNEL] = t.channel;
-    cuda_set_word(k->c, made, CU_WEIGHTS, cuda_place(k->c, t.weights, t.weights, (size_t)t.n_weights * (size_t)real_bytes(k->dtype)));
-    cuda_set_word(k->c, made, CU_RANK_ROW, cuda_place(k->c, rows, rows, (size_t)t.n_rows * sizeof *rows));
 }
 
 /* ---------------------------------------------------------------- unpool */

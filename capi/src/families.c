@@ -528,7 +528,7 @@ static bool is_quad(const call *k, const geometry *g, bool gradient)
 }
 
 /* A probability of ranks; default 0.5. */
-static double rank_share(call *k)
+double rank_share(call *k)
 {
     double alpha = k->p.alpha == 0 ? 0.5 : k->p.alpha;
     if (!(alpha > 0 && alpha <= 1) || (k->dtype != FLOAT64 && (float)alpha == 0))
@@ -588,6 +588,7 @@ void run_draw(call *k)
 typedef struct {
     int64_t rows, range; /* of the parameter; range: as many ranks as have a weight */
     double *given;
+    bool unknown; /* what is given is on a device */
     int64_t n_counts, *counts, ranks;
     int64_t *row_of; /* by number of elements */
     double *weights; /* (rows, n_counts, ranks) */
@@ -631,12 +632,15 @@ static void read_weights(call *k, rank_table *t)
     const DLTensor *weight = k->r->weight;
     if (!weight)
         fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must not be NULL");
-    parameter_tensor(k, weight, "weight");
+    (k->c->device >= 0 ? real_tensor : parameter_tensor)(k, weight, "weight");
     bool rows = weight->ndim == 2;
     if (weight->ndim < 1 || weight->ndim > 2 || weight->shape[weight->ndim - 1] < 1 || (rows && weight->shape[0] != k->x.dims[1]))
         fail(k->c, NUMBAPOOL_VALUE_ERROR, "weight must have shape (pool_range,) or (%" PRId64 ", pool_range)", k->x.dims[1]);
     t->rows = rows ? weight->shape[0] : 1;
     t->range = weight->shape[weight->ndim - 1];
+    t->unknown = k->c->device >= 0;
+    if (t->unknown)
+        return;
     t->given = take(k->c, (size_t)(t->rows * t->range) * sizeof(double));
     for (int64_t i = 0; i < t->rows * t->range; i++) {
         int64_t index[2] = {i / t->range, i % t->range};
@@ -734,7 +738,7 @@ static rank_table make_ranks(call *k)
     t.weights = memset(take(k->c, size), 0, size);
     for (int64_t i = 0; i < t.n_counts; i++) {
         t.row_of[t.counts[i]] = i;
-        for (int64_t r = 0; r < t.rows; r++)
+        for (int64_t r = 0; r < t.rows && !t.unknown; r++)
             weights_by_rank(k, t.given ? t.given + r * t.range : NULL, ranks_of(&t, t.counts[i]), t.counts[i],
                             t.weights + (r * t.n_counts + i) * t.ranks);
     }
@@ -754,8 +758,9 @@ static const char *real_weights(call *k, const rank_table *t)
 rank_weights rank_weights_of(call *k)
 {
     rank_table t = make_ranks(k);
-    return (rank_weights){t.ranks, t.rows == 1 ? 0 : t.n_counts * t.ranks, t.counts[t.n_counts - 1] + 1, t.rows * t.n_counts * t.ranks, t.row_of,
-                          real_weights(k, &t)};
+    return (rank_weights){.ranks = t.ranks, .channel = t.rows == 1 ? 0 : t.n_counts * t.ranks, .n_rows = t.counts[t.n_counts - 1] + 1,
+                          .n_weights = t.rows * t.n_counts * t.ranks, .rows = t.rows, .range = t.range, .n_counts = t.n_counts, .row_of = t.row_of,
+                          .counts = t.counts, .weights = t.unknown ? NULL : real_weights(k, &t)};
 }
 
 /* The rank_gradient of pools/sort.py or ordinal.py, from sums[n][c][count][rank] of g times the element of each rank. */

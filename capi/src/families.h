@@ -193,12 +193,14 @@ int main_formula(const call *k); /* but for variants of the fold */
 double array_number(call *k);               /* the number that stands for an array parameter, checked */
 void read_numbers(call *k, double *numbers); /* the number parameters, checked */
 int cuda_formula_of(const call *k);
+double rank_share(call *k);                  /* the probability of the largest element, by_rank, checked */
 
 /* The weights by rank of a call, in the kernel's arithmetic. */
 typedef struct {
     int64_t ranks, channel, n_rows, n_weights; /* channel: distance of two channels' weights */
-    const int64_t *row_of;                     /* the row of weights for a number of elements, n_rows of them */
-    const char *weights;
+    int64_t rows, range, n_counts;             /* of what is given: channels, ranks; how many numbers of elements windows have */
+    const int64_t *row_of, *counts;            /* the row of weights for a number of elements, n_rows of them; and these numbers */
+    const char *weights;                       /* NULL: nobody knows what is on a device */
 } rank_weights;
 
 rank_weights rank_weights_of(call *k);

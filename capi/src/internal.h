@@ -29,7 +29,7 @@ typedef struct {
     int status;
     int device;              /* the CUDA device of the call's tensors, -1: they are in the CPU's memory */
     const char *first;       /* the name of the tensor that tells so */
-    const DLTensor *host[2]; /* tensors of a CUDA call that are in the CPU's memory */
+    const DLTensor *host; /* a tensor of a CUDA call that is in the CPU's memory */
     struct program *program; /* what a CUDA call has gathered (cuda.h) */
     size_t device_bytes;     /* of workspace that it needs */
 } context;

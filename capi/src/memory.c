@@ -42,7 +42,7 @@ void begin(context *c, const char *where, void *workspace, size_t size, bool fix
     c->status = NUMBAPOOL_OK;
     c->device = -1;
     c->first = "x";
-    c->host[0] = c->host[1] = NULL;
+    c->host = NULL;
     c->program = NULL;
     c->device_bytes = 0;
     c->next = workspace;

@@ -4,75 +4,25 @@ What a kernel hands to the next one lies in memory of the caller's library, whic
 """
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .. import arrays, families
+from .. import families
 from ..call import Call, View
 from ..kernels import lifts
 from ..loops.cuda import layout as at
-from ..numeric import real_name, storage_name
+from ..numeric import real_name
 from ..plan import dense
-from ..prepared import Source
+from ..prepared import Held, Source
 from . import kernels
-from .plan import LARGE, Header, Tables, Task, Work
-from .stamp import Kernel
+from .operands import Varying, add, header, known, lanes_of, located, places_name, space, strip_of, varying
+from .plan import LARGE, MOST_SLICES, SCATTERERS, Tables, Task
+from .ranks import Order
 
-MOST_LANES, FEW_LANES, VECTOR_BYTES = 8, 4, 16
 MOST_TILE = 64  # elements from a window to the next of which one task writes all gradients, where none overlap; for more, all threads are to work
-MOST_STRIDE, MOST_KERNEL = 3, 5  # of windows that a task takes side by side: more would take too many registers
-SCATTERERS, MOST_SLICES = 1 << 16, 1 << 10  # threads that are aimed at where slices of planes are written; slices of a plane at most
-
-
-@functools.cache
-def most_lanes(formula: types.ModuleType) -> int:
-    """How many elements a task of a formula has side by side at most.
-
-    With powers, two inputs, more than two sums, or elements that take a whole step, they are FEW: the compiler does not unroll loops over more
-    of them, whose lanes would then lie in memory.
-    """
-    if not hasattr(formula, "step"):
-        return MOST_LANES
-    parameters = sum(p.kind in ("number", "positive", "array") for p in getattr(formula, "parameters", ()))
-    steps = getattr(formula, "recompute", True) and hasattr(formula, "common") and not hasattr(formula, "lift")
-    crowded = hasattr(formula, "variant") or steps or getattr(formula, "elements", 1) == 2 or lifts(formula, True, parameters, 0)[0] > 2
-    return FEW_LANES if crowded else MOST_LANES
-
-
-def header(call: Call, tables: Tables | None = None, channel: bool | None = None) -> Header:
-    """The header of a call's tasks."""
-    return Header(call.x.dims, call.axes, call.lanes if channel is None else channel, tables or Tables())
-
-
-def lanes_of(call: Call, vectors: bool, dtype: str, *operands: View) -> int:
-    """How many channels a task takes at once: as many as one access reads, if they lie side by side in all operands."""
-    lanes = min(most_lanes(call.formula), VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize) if vectors and call.lanes else 1
-
-    def suits(v: View) -> bool:
-        others = [s for s, n in zip((v.strides[0], *v.strides[2:]), (v.dims[0], *v.dims[2:]), strict=True) if n > 1]
-        return v.strides[1] == 1 and not any(s % lanes for s in others)
-    while lanes > 1 and (call.x.dims[1] % lanes or not all(map(suits, operands))):
-        lanes //= 2
-    return lanes
-
-
-def strip_of(call: Call, vectors: bool, dtype: str, reads: list[View], writes: list[View]) -> tuple[int, kernels.Strip | None]:
-    """How many outputs side by side a task takes at once in channels-first memory, and their windows; None where these or the memory do not suit."""
-    axis, lanes = call.axes[2], VECTOR_BYTES // np.dtype(storage_name(dtype)).itemsize
-    if not vectors or call.lanes or axis.grid is None or axis.step != 1 or axis.first.ndim == 2 or lanes == 1:
-        return 1, None
-    origin, stride, kernel = axis.grid
-    lanes = min(lanes, most_lanes(call.formula))
-    lies = all(v.strides[4] == 1 and not any(s % lanes for s, n in zip(v.strides[:4], v.dims[:4], strict=True) if n > 1) for v in reads)
-    if stride > MOST_STRIDE or kernel > MOST_KERNEL or not lies or call.x.dims[4] % lanes or any(v.strides[4] != 1 for v in writes):
-        return 1, None
-    whole = call.outputs[2] % lanes == 0 and not any(s % lanes for v in writes for s, n in zip(v.strides[:4], v.dims[:4], strict=True) if n > 1)
-    return lanes, kernels.Strip(kernel, stride, -origin, whole)
 
 
 def disjoint(call: Call) -> bool:
@@ -91,26 +41,6 @@ def tiles(axis: Any, size: int) -> np.ndarray:
     return np.concatenate([bounds[:-1], bounds[1:]])
 
 
-def space(call: Call, rows: int, dtype: str) -> tuple[Source, tuple[int, ...]]:
-    """Work memory for so many numbers an output, and their distances, in the order of the lanes."""
-    source = call.made_by(call.library.maker((rows * prod(call.out_dims),), dtype))
-    return source, dense(call.out_dims, call.lanes)
-
-
-def places_name(wide: bool) -> str:
-    """The dtype of places."""
-    return "int64" if wide else "int32"
-
-
-def add(call: Call, build: Callable[[bool], tuple[list[Task], Tables]]) -> None:
-    """Add the launches of a call as its stage."""
-    def busy(vectors: bool) -> tuple[list[Task], Tables]:
-        tasks, tables = build(vectors)
-        return [t for t in tasks if t.clear or (t.words[at.ITEMS] > 0 and t.words[at.PLANES] > 0)], tables
-    size = 2 * 16 * (sum(call.x.dims[2:]) + sum(call.outputs))  # of tables of 4 bytes, with vectors and without
-    call.stages.append(Work(call.library, busy, size, call.seed.number if call.seed else None, call.extras is not None))  # type: ignore[arg-type]
-
-
 PAIRS = kernels.Strip(2, 2, 0, True)  # windows of which a task writes the gradients of several: in longer ones, elements would lie in memory
 STRIPS = {"fold_forward": "strip_forward", "fold_disjoint": "strip_disjoint"}  # what a task does for several outputs side by side
 
@@ -119,8 +49,8 @@ class Fold:
     """y folds the window; its backward pass recomputes the folds, and gathers."""
 
     @staticmethod
-    def setup(call: Call, backward: bool) -> tuple[dict[int, Any], list[float], list[tuple[Any, np.ndarray, tuple]], tuple]:
-        """The logits, the numbers, the arrays with their distances, the options."""
+    def setup(call: Call, backward: bool) -> tuple[dict[int, Any], list[float], list[Varying], tuple]:
+        """The logits, the numbers, the arrays, the options."""
         second, numbers, parrays, options = {}, [], [], []
         for p in getattr(call.formula, "parameters", ()):
             if p.kind == "logit":
@@ -130,11 +60,11 @@ class Fold:
             elif p.kind in ("number", "positive"):
                 numbers.append(families.representable(call, p))
             elif p.kind == "array":
-                parrays.append((p, *families.spread(call, p)))
+                parrays.append(varying(call, p))
             elif p.kind == "option" and backward:
                 options += sorted(p.choices[call.own[p.name]].items())
         if hasattr(call.formula, "variant"):
-            options += sorted(call.formula.variant(call.own).items())
+            options += sorted(call.formula.variant(known(call.own)).items())
         return second, numbers, parrays, tuple(options)
 
     def forward(self, call: Call, indexed: bool) -> list[Any]:
@@ -150,7 +80,7 @@ class Fold:
         second, numbers, parrays, options = self.setup(call, True)
         results = [call.empty(call.x.dims, call.dtype) for _ in range(getattr(call.formula, "elements", 1))]
         found = dict(zip((at.GRAD_X, at.GRAD_LOGIT), results, strict=False))
-        learns = [(p, value) for p, value, _ in parrays if p.learnable]
+        learns = [v for v in parrays if v.parameter.learnable]
         work, slope = {}, {}
         if getattr(call.formula, "recompute", True) and not disjoint(call):
             terms = lifts(call.formula, True, len(numbers), len(parrays))[1]
@@ -160,16 +90,16 @@ class Fold:
             slope[at.GRAD_PARAM] = call.made_by(call.library.maker(call.out_dims, real_name(call.dtype), order)), dense(call.out_dims, call.lanes)
         reads = {at.X: call.x, **second, at.Y: grad}
         self.run(call, True, reads, {**reads, **found}, work, slope, numbers, parrays, options)
-        return results + [self.gathered(call, slope[at.GRAD_PARAM][0], p, value) for p, value in learns]
+        return results + [self.gathered(call, slope[at.GRAD_PARAM][0], v) for v in learns]
 
     @staticmethod
     def run(call: Call, backward: bool, reads: dict[int, View], operands: dict[int, View], work: dict[int, Any], slope: dict[int, Any],
-            numbers: list[float], parrays: list[tuple[Any, np.ndarray, tuple]], options: tuple) -> None:
+            numbers: list[float], parrays: list[Varying], options: tuple) -> None:
         """The kernels of a pass: of parts of large windows; of windows; and of inputs."""
         plain, arity = not getattr(call.formula, "recompute", True), (len(numbers), len(parrays))
         tiled = backward and not plain and disjoint(call)
         # each window by the exact loops: array parameters differ from output to output, or there is no common reference
-        apart = any(any(strides[2:]) for _, _, strides in parrays) or not (plain or hasattr(call.formula, "common"))
+        apart = any(any(v.strides[2:]) for v in parrays) or not (plain or hasattr(call.formula, "common"))
         segments, cut = (1, 1), {}
         long = header(call).taps >= LARGE
         if header(call).cuts and not apart and not (backward and plain) and not tiled:
@@ -195,11 +125,8 @@ class Fold:
                                              long=long and not cut_windows and over == "outputs" and loop != "fold_parts", strip=strip)
                 owned = {at.D_COVER + i: (bounds, np.int32) for i, bounds in enumerate(borders)}
                 task = head.task(kernel, located(seen), over, numbers, loop == "fold_gather", segments, tables=owned)
-                for k, (_, value, strides) in enumerate(parrays):
-                    record = at.HEAD + at.RECORD * (at.PARAM + k)
-                    task.words[record] = tables.place(value, real_name(call.dtype))
-                    task.words[record + 1:record + at.RECORD] = strides
-                    task.tables.append(record)
+                for k, v in enumerate(parrays):
+                    v.put(task, tables, at.PARAM + k)
                 return task
             tasks = [launch("fold_parts", "outputs", {**reads, **cut})] if cut else []
             if not backward:
@@ -214,17 +141,11 @@ class Fold:
         add(call, build)
 
     @staticmethod
-    def gathered(call: Call, contributions: Source, p: Any, value: np.ndarray) -> Callable[[list[Any]], Any]:
+    def gathered(call: Call, contributions: Source, v: Varying) -> Callable[[list[Any]], Any]:
         """The gradient of an array parameter: the contributions of all outputs, summed where it was broadcast."""
-        axes = tuple(i for i in range(5) if value.shape[i] == 1)
-        shape = np.asarray(arrays.values(call.own[p.name], p.name)).shape
+        axes = tuple(i for i in range(5) if v.dims[i] == 1)
         library, dtype, find = call.library, real_name(call.dtype), call.memory(contributions)
-        return lambda made: library.total(find(made), axes, shape, dtype)  # type: ignore[attr-defined]
-
-
-def located(operands: dict[int, Any]) -> dict[int, tuple[Source, tuple[int, ...]]]:
-    """Sources and distances of operands, of which some are views."""
-    return {k: (v.source, v.strides) if isinstance(v, View) else v for k, v in operands.items()}
+        return lambda made: library.total(find(made), axes, v.shape, dtype)  # type: ignore[attr-defined]
 
 
 class Select:
@@ -363,9 +284,21 @@ class Draw(Select):
             self.seeded(call)
         return super().backward(call, grad, index)
 
+    @staticmethod
+    def samples(call: Call) -> Varying | None:
+        """The samples, if they are given."""
+        p, given = next(p for p in call.formula.parameters if p.kind == "samples"), call.own.get("samples")
+        if isinstance(given, Held):
+            if given.shape != call.shape(call.out_dims):
+                raise ValueError(f"{call.where}: samples must have shape {call.shape(call.out_dims)}, got {given.shape}")
+            view = call.view(Source(given.number), given.shape, given.strides, p.name)
+            return Varying(p, view.source, view.dims, view.strides, given.shape)
+        found = families.Draw.samples(call)
+        return found and Varying(p, found[0], found[0].shape, found[1], found[0].shape)
+
     def choose(self, call: Call, results: dict[int, Any], values: bool, indexed: bool, long_index: bool, wide: bool | None = None) -> None:
         """The kernel of the forward pass."""
-        samples = families.Draw.samples(call)
+        samples = self.samples(call)
         seed = {} if samples else {at.SEED: call.seed}
 
         def build(vectors: bool) -> tuple[list[Task], Tables]:
@@ -378,65 +311,9 @@ class Draw(Select):
             numbers = [families.representable(call, p) for p in call.formula.parameters if p.kind == "number"]
             task = head.task(kernel, located(views), "outputs", numbers, sources=seed)
             if samples:
-                record = at.HEAD + at.RECORD * at.PARAM
-                task.words[record] = tables.place(samples[0], real_name(call.dtype))
-                task.words[record + 1:record + at.RECORD] = samples[1]
-                task.tables.append(record)
+                samples.put(task, tables, at.PARAM)
             return [task], tables
         add(call, build)
-
-
-class Order:
-    """y weighs the elements by their rank."""
-
-    @staticmethod
-    def launch(head: Header, call: Call, loop: str, operands: dict[int, Any], over: str, extra: tuple, weights: np.ndarray, **more: Any) -> Task:
-        """A task with the table of the weights."""
-        wide = head.wide({k: v.strides for k, v in operands.items() if isinstance(v, View)})
-        kernel: Kernel = kernels.order_kernel(loop, call.dtype, call.lanes, wide)
-        ranks, row, channel = (value for _, value in extra)
-        fields = {at.RANKS: ranks, at.RANK_CHANNEL: channel, **more.pop("fields", {})}
-        return head.task(kernel, located(operands), over, fields=fields,
-                         tables={at.WEIGHTS: (weights, weights.dtype), at.RANK_ROW: (row, np.int32)}, **more)
-
-    def forward(self, call: Call, indexed: bool) -> list[Any]:
-        """y."""
-        _, weights, _, extra, _ = families.Order.setup(call)
-        y = call.output()
-
-        def build(vectors: bool) -> tuple[list[Task], Tables]:
-            head = header(call, Tables())
-            return [self.launch(head, call, "order_forward", {at.X: call.x, at.Y: y}, "outputs", extra, weights)], head.tables
-        add(call, build)
-        return [y]
-
-    def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:
-        """The gradients of x and of the weights."""
-        given, weights, counts, extra, _ = families.Order.setup(call)
-        result = call.empty(call.x.dims, call.dtype)
-        learns = hasattr(call.formula, "rank_gradient")
-        rows, ranks = weights.shape[1:]
-        slices = max(min(-(-SCATTERERS // max(prod(call.out_dims[:2]) * rows * ranks, 1)), MOST_SLICES, prod(call.outputs)), 1)
-        sums = call.made_by(call.library.maker((*call.out_dims[:2], slices, rows, ranks), "float64")) if learns else None
-
-        def build(vectors: bool) -> tuple[list[Task], Tables]:
-            head = header(call, Tables())
-            tasks = [self.launch(head, call, "order_gather", {at.X: call.x, at.Y: grad, at.GRAD_X: result}, "inputs", extra, weights, covers=True)]
-            if learns:
-                flat = header(call, head.tables, False)
-                operands = {at.X: call.x, at.Y: grad, at.GRAD_PARAM: (sums, (0,) * 5)}
-                tasks.append(self.launch(flat, call, "order_sums", operands, "outputs", extra, weights, items=slices * rows * ranks,
-                                         fields={at.SLICES: slices, at.GROUPS: rows}))
-            return tasks, head.tables
-        add(call, build)
-        if not learns:
-            return [result]
-        find, library = call.memory(sums), call.library  # type: ignore[arg-type]
-        shape = call.out_dims[1], rows, ranks
-
-        def host(made: list[Any]) -> np.ndarray:  # waits for the device: the rest is a few numbers
-            return library.to_numpy(library.total(find(made), (0, 2), shape, "float64"))[None]  # type: ignore[attr-defined]
-        return [result, families.Order.weight_gradient(call, given, host, counts)]
 
 
 FAMILIES = {"fold": Fold(), "select": Select(), "vote": Vote(), "draw": Draw(), "order": Order()}

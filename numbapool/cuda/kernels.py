@@ -148,5 +148,11 @@ def draw_kernel(formula: types.ModuleType, dtype: str, channel: bool, wide: bool
 
 @functools.cache
 def order_kernel(loop: str, dtype: str, channel: bool, wide: bool) -> Kernel:
-    """order_forward, order_gather or order_sums."""
+    """order_forward, order_gather, order_sums or order_totals."""
     return Kernel(loop, (order,), dtype, dict(above=cpu_order.above, PER_PLANE=False), 1, channel, wide)
+
+
+@functools.cache
+def rank_kernel(loop: str, formula: types.ModuleType, dtype: str) -> Kernel:
+    """order_weights or order_learn."""
+    return Kernel(loop, (order, formula), dtype, dict(portion=formula.portion, portion_slope=formula.portion_slope, PER_PLANE=False))

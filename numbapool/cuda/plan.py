@@ -20,6 +20,7 @@ MOST_BLOCKS = 65535  # along y
 LARGE = 512  # elements of a window from which on it is cut into parts,
 MOST_PARTS = 1 << 22  # if these are not too many: with many outputs, all threads have work anyway
 PART = 128  # elements of a part that are aimed at
+SCATTERERS, MOST_SLICES = 1 << 16, 1 << 10  # threads that are aimed at where slices of planes are made; slices of a plane at most
 REACH = 1 << 31  # from here on places take 64 bits; tests set it to 1
 Strides = tuple[int, ...]
 

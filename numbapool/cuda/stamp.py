@@ -38,7 +38,8 @@ class Cuda:
             read_vector=i.vector_reader(storage, lanes), write_vector=i.vector_writer(storage, lanes), read_int=i.reader("int32"),
             read_real=i.reader(real), take_reals=i.vector_reader(real, lanes), give_reals=i.vector_writer(real, lanes),
             read_place=i.reader(place), write_place=i.writer(place), read_long=i.reader("int64"), write_long=i.writer("int64"),
-            write_double=i.writer("float64"), lanes_of=i.stack, half_to_float=i.half_to_float, float_to_half=i.float_to_half, muladd=i.muladd,
+            read_double=i.reader("float64"), write_double=i.writer("float64"),
+            lanes_of=i.stack, half_to_float=i.half_to_float, float_to_half=i.float_to_half, muladd=i.muladd,
             two_to32=i.two_to, cuda=i.cuda, **{f"{a}_bits{n}": i.recast(*k) for n in (32, 64) for a, k in
                                                (("from", (f"int{n}", f"float{n}")), ("to", (f"float{n}", f"int{n}")))})
 

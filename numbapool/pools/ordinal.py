@@ -10,6 +10,7 @@ Gradient: with w_r = weight_r / sum weight, dy/dx_i = w_r for the element of ran
 """
 import numpy as np
 
+from ..numeric import real
 from ..parameters import REQUIRED, Parameter
 from . import sort
 
@@ -43,6 +44,16 @@ def total(weight, n):
 def rank_weights(weight, n):
     """The weights of the first ranks in a window of n elements: (channels, min(n, K))."""
     return weight[:, :n] / total(weight, n)
+
+
+def portion(weight, top):
+    """What a weight counts before all are divided by their sum, and"""
+    return weight
+
+
+def portion_slope(e):
+    """its derivative."""
+    return real(1)
 
 
 def rank_gradient(weight, n, sums):

@@ -10,7 +10,7 @@ Gradient: dy/dx_i = w_r for the element of rank r (ties: the first element ranks
 import numpy as np
 
 from ..arrays import values
-from ..numeric import exponentials
+from ..numeric import exp, exponentials
 from ..parameters import REQUIRED, Parameter
 
 title = "sort"
@@ -38,6 +38,16 @@ def rank_weights(logits, n):
     """The weights of the first ranks in a window of n elements: (channels, min(n, pool_range))."""
     e = exponentials(logits[:, :n] - logits[:, :n].max(1, keepdims=True))
     return e / in_turn(e)
+
+
+def portion(logit, top):
+    """What a logit counts, top being the largest, before all are divided by their sum: rank_weights, one number at a time."""
+    return exp(logit - top)
+
+
+def portion_slope(e):
+    """Its derivative, from itself."""
+    return e
 
 
 def in_turn(weights):

@@ -21,7 +21,8 @@ OUTPUTS = 40                                  # outputs in all: the distance of 
 ACROSS, ALONG, SEGMENTS = 41, 42, 43          # a large window in parts: parts along its rows, of its rows, and in all
 SLICES = 44                                   # parts that a plane is cut into
 ITEM_BITS = 45                                # a block's threads along the items, as a power of two
-HEAD = 46
+RANK_COUNT, RANK_RANGE = 46, 47               # order family: table: elements of a row of weights; how many logits there are
+HEAD = 48
 
 X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, WORK, PARTS = range(11)
 OPERANDS, RECORD = 11, 6
