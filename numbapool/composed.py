@@ -76,36 +76,51 @@ class Composed(Operation):
         return [whole, *others]
 
     @staticmethod
-    def over_outputs(call: Call, p: Parameter) -> Any:
-        """An array parameter, in the kernel's arithmetic and as it broadcasts to y."""
-        return Composed.on_device(call, Composed.broadcast(call, p))
+    def held(call: Call, p: Parameter) -> Any:
+        """A parameter that lies where a device's x does, in the kernel's arithmetic: an array of the caller's library; else None."""
+        if call.library.index is None:
+            return None
+        found = arrays.beside(call.own[p.name], call.given[0], real_name(call.dtype), f"{call.where}: {p.name}")
+        return found and found.owner
 
     @staticmethod
-    def broadcast(call: Call, p: Parameter) -> np.ndarray:
-        """An array parameter on the host, as it broadcasts to y."""
-        value, _ = families.spread(call, p)
-        return value.reshape((*value.shape[:2], *value.shape[5 - call.ndim:]))
+    def broadcasts(call: Call, p: Parameter) -> tuple[int, ...]:
+        """The shape in which an array parameter broadcasts to y."""
+        shape = np.shape(call.own[p.name])
+        five = families.five_of(families.axes_of(call, p, shape), shape, 1)
+        return (*five[:2], *five[5 - call.ndim:])
+
+    @staticmethod
+    def over_outputs(call: Call, p: Parameter) -> Any:
+        """An array parameter, in the kernel's arithmetic and as it broadcasts to y."""
+        held = Composed.held(call, p)
+        if held is not None:
+            return held.reshape(Composed.broadcasts(call, p))
+        return Composed.on_device(call, families.spread(call, p)[0].reshape(Composed.broadcasts(call, p)))
 
     @staticmethod
     def on_device(call: Call, value: np.ndarray) -> Any:
-        """A small array of the host's where the call's arrays are."""
-        return value if call.library.index is None else call.library.from_numpy(value, value.dtype.name)
+        """A small array of the host's where the call's arrays are, or the number in it."""
+        if call.library.index is None:
+            return value
+        return value.item() if value.size == 1 else call.library.from_numpy(value, value.dtype.name)
 
     @staticmethod
-    def from_host(call: Call, value: np.ndarray) -> Any:
+    def handed_over(call: Call, value: Any) -> Any:
         """The gradient of a parameter as the caller gets it."""
-        return call.library.from_numpy(value, real_name(call.dtype))
+        dtype = real_name(call.dtype)
+        return call.library.from_numpy(value, dtype) if call.library.index is None else call.library.total(value, (), value.shape, dtype)  # type: ignore[attr-defined]
 
     @staticmethod
     def zeros_like(call: Call, x: Any) -> Any:
         """Zeros of x's shape, on a CPU in its memory order."""
-        return np.zeros_like(x) if call.library.index is None else call.library.from_numpy(np.zeros(x.shape), real_name(call.dtype))
+        return np.zeros_like(x) if call.library.index is None else call.library.zeros(x.shape, real_name(call.dtype))  # type: ignore[attr-defined]
 
     @staticmethod
-    def gathered(call: Call, contributions: Any, p: Parameter, value: Any) -> Any:
+    def gathered(call: Call, contributions: Any, p: Parameter) -> Any:
         """The gradient of an array parameter: the contributions of all outputs, summed where it was broadcast."""
-        axes = tuple(i for i, n in enumerate(value.shape) if n == 1)
-        shape, dtype = np.asarray(arrays.values(call.own[p.name], p.name)).shape, real_name(call.dtype)
+        axes = tuple(i for i, n in enumerate(Composed.broadcasts(call, p)) if n == 1)
+        shape, dtype = np.shape(call.own[p.name]), real_name(call.dtype)
         if call.library.index is not None:
             return call.library.total(contributions, axes, shape, dtype)  # type: ignore[attr-defined]
         return call.library.from_numpy(contributions.sum(axis=axes, dtype=np.float64).reshape(shape), dtype)
@@ -138,7 +153,7 @@ class Blend(Composed):
 
     def through_portion(self, call: Call, window: tuple, x: Any, q: Any, grad_q: Any, grad_x: Any) -> list[Any]:
         """All gradients, with the gradient of q for every output."""
-        return [grad_x, self.gathered(call, grad_q, *self.parameters.values(), q)]
+        return [grad_x, self.gathered(call, grad_q, *self.parameters.values())]
 
 
 class Part(Operation):

@@ -191,22 +191,23 @@ def steps_of(weights: np.ndarray) -> tuple[int, ...]:
     return tuple(s // weights.itemsize for s in weights.strides)
 
 
-def weigh(call: Call, taps: Four, x: Any, weights: np.ndarray, transposed: bool = False) -> Any:
-    """y of x, (N, C, D, H, W), or, transposed, the gradient of x from y's; weights : (C or 1, D, H, W), finite numbers of x's dtype."""
+def weigh(call: Call, taps: Four, x: Any, weights: Any, transposed: bool = False) -> Any:
+    """y of x, (N, C, D, H, W), or, transposed, the gradient of x from y's; weights : (C or 1, D, H, W), finite numbers of x's dtype;
+    on a device NumPy's or arrays of the caller's library."""
     if call.library.index is None:
         return on_host(taps, x, weights, transposed)
     return on_device(call, taps, x, weights, transposed)
 
 
-def gated(call: Call, taps: Four, x: Any, weights: np.ndarray) -> Any:
+def gated(call: Call, taps: Four, x: Any, weights: Any) -> Any:
     """The sigmoid of `weigh`; NaN where that is."""
     if call.library.index is None:
         return on_host(taps, x, weights, False, True)
     return 1 / (1 + call.library.apply("exp", -on_device(call, taps, x, weights, False)))
 
 
-def gradient(call: Call, taps: Four, x: Any, grad: Any, weights: np.ndarray) -> np.ndarray:
-    """The gradient of the weights, in their shape, float64."""
+def gradient(call: Call, taps: Four, x: Any, grad: Any, weights: Any) -> Any:
+    """The gradient of the weights, in their shape, float64; on a device of the caller's library."""
     if call.library.index is not None:
         return device_gradient(call, taps, x, grad, weights)
     order = order_of(x)
@@ -238,21 +239,24 @@ def terms_of(taps: Four, transposed: bool) -> Iterator[tuple[tuple[slice, ...], 
         yield (slice(None), slice(None), *to), (slice(None), slice(None), *of), k
 
 
-def on_device(call: Call, taps: Four, x: Any, weights: np.ndarray, transposed: bool) -> Any:
+def on_device(call: Call, taps: Four, x: Any, weights: Any, transposed: bool) -> Any:
     """`weigh` for arrays of a device."""
-    dtype = real_name(call.dtype)
-    shape = (*x.shape[:2], *(len(t.sides(transposed)[0]) for t in taps[1:]))
-    y = call.library.from_numpy(np.zeros(shape), dtype)
+    dtype, library = real_name(call.dtype), call.library
+    known = isinstance(weights, np.ndarray)
+    if known and weights.shape[0] > 1:
+        weights, known = library.from_numpy(weights, dtype), False
+    y = library.zeros((*x.shape[:2], *(len(t.sides(transposed)[0]) for t in taps[1:])), dtype)  # type: ignore[attr-defined]
     for to, of, k in terms_of(taps, transposed):
-        w = weights[(slice(None), *k)]
-        y[to] = y[to] + x[of] * (float(w[0]) if len(w) == 1 else call.library.from_numpy(w.reshape(1, -1, 1, 1, 1), dtype))
+        y[to] = y[to] + x[of] * (float(weights[(0, *k)]) if known else weights[(slice(None), *k)].reshape((1, -1, 1, 1, 1)))
     return y
 
 
-def device_gradient(call: Call, taps: Four, x: Any, grad: Any, weights: np.ndarray) -> np.ndarray:
-    """`gradient` for arrays of a device, which it waits for."""
-    found, library = np.zeros(weights.shape), call.library
+def device_gradient(call: Call, taps: Four, x: Any, grad: Any, weights: Any) -> Any:
+    """`gradient` for arrays of a device."""
+    channels, library = weights.shape[0], call.library
+    found = library.zeros(tuple(weights.shape), "float64")  # type: ignore[attr-defined]
+    over = (0, 2, 3, 4) if channels > 1 else (0, 1, 2, 3, 4)
     for to, of, k in terms_of(taps, False):
-        by_channel = library.to_numpy(library.total(grad[to] * x[of], (0, 2, 3, 4), (x.shape[1],), "float64"))  # type: ignore[attr-defined]
-        found[(slice(None), *k)] += by_channel if len(weights) > 1 else by_channel.sum()
+        place = slice(None), *k
+        found[place] = found[place] + library.total(grad[to] * x[of], over, (channels,), "float64")  # type: ignore[attr-defined]
     return found

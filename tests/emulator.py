@@ -221,6 +221,7 @@ class Emulator:
         self.replace(Kernel, "image", lambda kernel, capability: self.kernels.setdefault(kernel.name, kernel).name.encode())
         cupy = types.ModuleType("cupy")
         cupy.ndarray, cupy.empty, cupy.asarray = Array, self.empty, self.array
+        cupy.zeros = lambda shape, dtype: self.array(np.zeros(shape, dtype))
         cupy.exp, cupy.log = (lambda a, f=f: a.with_other(f) for f in (np.exp, np.log))
         cupy.cuda = types.SimpleNamespace(Device=lambda index: contextlib.nullcontext(),
                                           get_current_stream=lambda index=None: types.SimpleNamespace(ptr=self.current))

@@ -15,6 +15,7 @@ import pytest
 from capi_cuda import Device, compiled, loaded
 
 from capi import build, cuda, cuda_images
+from numbapool.loops.cuda import layout as at
 
 pytestmark = pytest.mark.skipif(not mock_cuda.available(), reason="there is no C compiler")
 X = np.arange(96, dtype=np.float32).reshape(1, 4, 4, 6)
@@ -241,7 +242,7 @@ def test_with_a_workspace_nothing_is_allocated(capi, mock):
     capi.settings = {"workspace": capi.ffi.cast("void *", memory), "workspace_size": needed[0]}
     soft_backward(capi)
     assert mock.calls("cuMemAllocAsync") == 0
-    work = {int(launch.parameters[46 + 6 * 9]) for launch in mock.launches()}
+    work = {int(launch.parameters[at.HEAD + at.RECORD * at.WORK]) for launch in mock.launches()}
     assert len(work) == 1 and memory <= work.pop() < memory + needed[0]
     capi.settings["workspace_size"] = needed[0] - 1
     with pytest.raises(BufferError, match="workspace_size is too small"):
@@ -350,8 +351,9 @@ def test_composed_poolings_are_refused(capi, function, args):
 def test_parameters_are_where_they_are_read(capi):
     weight = np.array([0.5, -1.0, 0.25])
     capi.forward("sort_pool2d", X, weight)
-    with pytest.raises(NotImplementedError, match="grad_weight is not computed on a CUDA device: pass NULL"):
-        capi.backward("sort_pool2d", np.ones((1, 4, 2, 3), np.float32), X, weight, learns=["weight"])
+    capi.backward("sort_pool2d", np.ones((1, 4, 2, 3), np.float32), X, weight, learns=["weight"])
+    with pytest.raises(ValueError, match=r"weight must have shape \(pool_range,\) or \(4, pool_range\)"):
+        capi.forward("sort_pool2d", X, np.ones((2, 3)))
     capi.forward("stochastic_pool2d", X, 2, samples=np.full((1, 4, 2, 3), 0.5))
     with pytest.raises(ValueError, match="p must be above 0"):
         capi.forward("gem_pool2d", X, 2, p=-1.0)

@@ -21,6 +21,10 @@ class Device(Library):
         """The handle of the caller's current stream."""
         raise NotImplementedError
 
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Zeros."""
+        raise NotImplementedError
+
     def total(self, memory: Any, axes: Sequence[int], shape: tuple[int, ...], dtype: str) -> Any:
         """The sum of an array over some axes, added up in float64."""
         raise NotImplementedError
@@ -58,6 +62,11 @@ class TorchDevice(Device, Torch):
     def stream(self) -> int:
         """As the base's."""
         return sys.modules["torch"].cuda.current_stream(self.index).cuda_stream
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """As the base's."""
+        torch = sys.modules["torch"]
+        return torch.zeros(shape, dtype=getattr(torch, dtype), device=torch.device("cuda", self.index))
 
     def total(self, memory: Any, axes: Sequence[int], shape: tuple[int, ...], dtype: str) -> Any:
         """As the base's."""
@@ -106,6 +115,12 @@ class CupyDevice(Device):
     def stream(self) -> int:
         """As the base's."""
         return sys.modules["cupy"].cuda.get_current_stream(self.index).ptr
+
+    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """As the base's."""
+        cupy = sys.modules["cupy"]
+        with cupy.cuda.Device(self.index):
+            return cupy.zeros(shape, _dtype(dtype))
 
     def total(self, memory: Any, axes: Sequence[int], shape: tuple[int, ...], dtype: str) -> Any:
         """As the base's."""

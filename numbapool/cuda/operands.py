@@ -128,6 +128,6 @@ def add(call: Call, build: Callable[[bool], tuple[list[Task], Tables]]) -> None:
     """Add the launches of a call as its stage."""
     def busy(vectors: bool) -> tuple[list[Task], Tables]:
         tasks, tables = build(vectors)
-        return [t for t in tasks if t.clear or (t.words[at.ITEMS] > 0 and t.words[at.PLANES] > 0)], tables
+        return [t for t in tasks if t.words[at.ITEMS] > 0 and t.words[at.PLANES] > 0], tables
     size = 2 * 16 * (sum(call.x.dims[2:]) + sum(call.outputs))  # of tables of 4 bytes, with vectors and without
     call.stages.append(Work(call.library, busy, size, call.seed.number if call.seed else None, call.extras is not None))  # type: ignore[arg-type]

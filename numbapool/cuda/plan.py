@@ -69,16 +69,14 @@ class Tables:
 class Task:
     """One launch: a kernel, its words but for addresses, and where these go.
 
-    tables : words that hold places in the tables; sources : words that a call fills in, from its addresses, at a distance; clear : bytes at the
-    first source that are set to zero instead of a kernel.
+    tables : words that hold places in the tables; sources : words that a call fills in, from its addresses.
     """
 
-    kernel: Kernel | None
+    kernel: Kernel
     words: np.ndarray
     grid: tuple[int, int] = (1, 1)
     tables: list[int] = field(default_factory=list)
     sources: list[tuple[int, int]] = field(default_factory=list)
-    clear: int = 0
 
 
 class Header:
@@ -87,6 +85,8 @@ class Header:
     def __init__(self, dims: Strides, axes: Sequence[Axis], channel: bool, tables: Tables) -> None:
         self.dims, self.axes, self.channel, self.tables = dims, axes, channel, tables
         self.outputs = tuple(a.count.size for a in axes)
+        if max(*dims[2:], *self.outputs) >= 1 << 31:  # tables hold 32 bits
+            raise ValueError("x must have spatial sizes below 2^31 on a CUDA device")
         self.per_plane = any(a.first.ndim == 2 for a in axes)
         shares = [np.unique(a.share) for a in axes]
         self.share = int(prod(int(s[0]) for s in shares)) if all(s.size == 1 for s in shares) else None
@@ -208,7 +208,7 @@ class Work:
     def prepared(self, d: Any, device: int, stream: int, vectors: bool) -> list[Ready]:
         """The launches with their kernels loaded and their tables in place."""
         tasks, tables = self.build(vectors)
-        functions = [function_of(t.kernel, device) if t.kernel else 0 for t in tasks]
+        functions = [function_of(t.kernel, device) for t in tasks]
         data = tables.data
         if self.once and data.size:
             memory, address = self.library.maker(data.shape, "uint8")()
@@ -249,7 +249,7 @@ class Ready:
     """A launch that waits for addresses.  A `Launch` belongs to one thread at a time: each takes one, and puts it back."""
 
     def __init__(self, d: Any, task: Task, function: int, table: Any) -> None:
-        self.function, self.grid, self.sources, self.table, self.clear, self.pinned = function, task.grid, task.sources, table, task.clear, False
+        self.function, self.grid, self.sources, self.table, self.pinned = function, task.grid, task.sources, table, False
         self.words = task.words.copy()
         for word in task.tables:
             self.words[word] += table.address
@@ -257,9 +257,6 @@ class Ready:
 
     def run(self, d: Any, addresses: list[int], stream: int) -> None:
         """Launch."""
-        if self.clear:
-            d.memset(addresses[self.sources[0][1]], self.clear, stream)
-            return
         try:
             launch = self.spare.pop()
         except IndexError:

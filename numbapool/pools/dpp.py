@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from .. import detail, weigh, windows
+from .. import detail, families, weigh, windows
 from ..arrays import values
 from ..composed import Composed, five, spatial_of
 from ..forms import three
@@ -65,38 +65,41 @@ class Dpp(Composed):
         """grad_x, grad_lam, grad_alpha, and with a filter grad_weight."""
         pull = self.on_host if call.library.index is None else self.on_device_backward
         grad_x, lam, alpha, *of_middle = (spatial_of(a, call.ndim) for a in pull(call, x, grad))
-        found = [self.gathered(call, g, self.parameters[name], self.host(call, name)) for g, name in ((lam, "lam"), (alpha, "alpha"))]
+        found = [self.gathered(call, g, self.parameters[name]) for g, name in ((lam, "lam"), (alpha, "alpha"))]
         if call.own["weight"] is None:
             return [grad_x, *found]
         taps, planes, weight = self.taps(call, x)
         through = five(*of_middle)
-        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape(len(weight), *weight.shape[-call.ndim:])
-        return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.from_host(call, grad_weight)]
+        grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape((x.shape[1], *weight.shape[-call.ndim:]))
+        return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.handed_over(call, grad_weight)]
 
     def filters(self, call, x):
         """The taps of I, and its weights as (C, D, H, W)."""
-        weight = np.asarray(values(call.own["weight"], f"{call.where}: weight"), np.float64)
+        held = self.held(call, self.parameters["weight"])
+        weight = np.asarray(values(call.own["weight"], f"{call.where}: weight"), np.float64) if held is None else held
         shape = (x.shape[1], *(3,) * call.ndim)
-        if weight.shape != shape or not np.isfinite(weight).all():
-            raise ValueError(f"{call.where}: weight must be finite, of shape {shape}, got shape {weight.shape}")
+        if tuple(weight.shape) != shape or (held is None and not np.isfinite(weight).all()):
+            raise ValueError(f"{call.where}: weight must be finite, of shape {shape}, got shape {tuple(weight.shape)}")
         missing = 3 - call.ndim
         taps = [weigh.of_taps(2 * np.arange(n)[:, None] + np.arange(-1, 2), size, 2) if i >= missing else weigh.single(1)
                 for i, (n, size) in enumerate(zip(call.outputs, call.x.dims[2:], strict=True))]
-        return (weigh.single(x.shape[1], True), *taps), weight.reshape(len(weight), *(1,) * missing, *shape[1:])
+        return (weigh.single(x.shape[1], True), *taps), weight.reshape((x.shape[1], *(1,) * missing, *shape[1:]))
 
     def taps(self, call, x):
         """What `weigh` takes for I."""
         taps, weight = self.filters(call, x)
         return taps, five(x), weight
 
-    def host(self, call, name):
-        """A parameter of the channels as it broadcasts to y."""
-        return self.broadcast(call, self.parameters[name])
-
     def exponentials(self, call):
         """e^lam / 2 and e^alpha as they broadcast to y."""
-        logs = [(self.host(call, name), scale) for name, scale in (("lam", 0.5), ("alpha", 1.0))]
-        return [(exponentials(log) * scale).astype(log.dtype) for log, scale in logs]
+        return [self.exponential(call, self.parameters[name], scale) for name, scale in (("lam", 0.5), ("alpha", 1.0))]
+
+    def exponential(self, call, p, scale):
+        """scale e^p."""
+        if self.held(call, p) is not None:
+            return call.library.apply("exp", self.over_outputs(call, p)) * scale
+        log = families.spread(call, p)[0]
+        return self.on_device(call, (exponentials(log) * scale).astype(log.dtype).reshape(self.broadcasts(call, p)))
 
     def middle(self, call, x):
         """I, where it is a filter's, as (N, C, D, H, W)."""
@@ -118,7 +121,7 @@ class Dpp(Composed):
 
     def state(self, call, x):
         """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
-        power, base = (self.on_device(call, p) for p in self.exponentials(call))
+        power, base = self.exponentials(call)
         elements = [x[place] for place in self.places(call)]
         n = len(elements)
         middle = sum(elements) / n if call.own["weight"] is None else spatial_of(self.middle(call, x), call.ndim)

@@ -30,14 +30,15 @@ class Gated(Blend):
 
     def gate(self, call, x):
         """The windows' taps, and omega as (1, D, H, W)."""
-        omega = np.asarray(values(call.own["omega"], f"{call.where}: omega"))
+        held = self.held(call, self.parameters["omega"])
+        omega = np.asarray(values(call.own["omega"], f"{call.where}: omega")) if held is None else held
         kernel = tuple(a.grid[2] for a in call.axes)
-        if omega.shape != kernel[3 - call.ndim:]:
-            raise ValueError(f"{call.where}: omega must have the kernel's shape {kernel[3 - call.ndim:]}, got {omega.shape}")
-        if not np.isfinite(omega).all():
+        if tuple(omega.shape) != kernel[3 - call.ndim:]:
+            raise ValueError(f"{call.where}: omega must have the kernel's shape {kernel[3 - call.ndim:]}, got {tuple(omega.shape)}")
+        if held is None and not np.isfinite(omega).all():
             raise ValueError(f"{call.where}: omega must be finite")
         taps = weigh.single(x.shape[1]), *map(weigh.of_windows, call.axes, call.x.dims[2:])
-        return taps, omega.reshape(1, *kernel)
+        return taps, omega.reshape((1, *kernel))
 
     def portion(self, call, window, x):
         """q; where the sum is NaN, so is q."""
@@ -51,8 +52,8 @@ class Gated(Blend):
     def through_portion(self, call, window, x, q, grad_q, grad_x):
         """What the sum in the gate gives to x and to omega."""
         (taps, planes, omega), through = self.inputs(call, x), five(grad_q * q * (1 - q))
-        grad_omega = weigh.gradient(call, taps, planes, through, omega).reshape(omega.shape[-call.ndim:])
-        return [grad_x + spatial_of(weigh.weigh(call, taps, through, omega, True), call.ndim), self.from_host(call, grad_omega)]
+        grad_omega = weigh.gradient(call, taps, planes, through, omega).reshape(tuple(omega.shape[-call.ndim:]))
+        return [grad_x + spatial_of(weigh.weigh(call, taps, through, omega, True), call.ndim), self.handed_over(call, grad_omega)]
 
 
 operation = Gated
