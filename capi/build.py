@@ -108,7 +108,7 @@ def merge_kernels(made: dict[str, str], processors: Sequence[str], folder: Path)
     Each kernel begins at a line of 64 bytes, as a just-in-time one does: the same code 16 bytes further on took up to a quarter longer.
     """
     merged, script = [], folder / "lines.ld"
-    script.write_text("SECTIONS { .text : SUBALIGN(64) { *(.text .text.*) } }\n")
+    script.write_text("SECTIONS { .text : SUBALIGN(64) { *(.text .text.* .ltext .ltext.*) } }\n")
     for processor in processors:
         files = [f for f in made.values() if f.endswith(f"-{processor}.o")]
         if not files:

@@ -1,8 +1,8 @@
 """Operations made of other ones' results, as arrays: for what is a few operations and a few numbers a window.
 
 Inside, arrays have the axes (N, C, spatial...), whatever the caller's have, and half types are float32, rounded once in the end.  On a CPU they are
-NumPy's views of the caller's memory; on a CUDA device they are the caller's own, of whose library only operators are asked.  The C library does the
-same on the CPU (capi/src/composed.c), in the same order of operations.
+NumPy's views of the caller's memory; on a CUDA device they are the caller's own.  The C library does the same (capi/src/composed.c), in the same
+order of operations.
 """
 from __future__ import annotations
 
@@ -94,27 +94,12 @@ class Composed(Operation):
     def over_outputs(call: Call, p: Parameter) -> Any:
         """An array parameter, in the kernel's arithmetic and as it broadcasts to y."""
         held = Composed.held(call, p)
-        if held is not None:
-            return held.reshape(Composed.broadcasts(call, p))
-        return Composed.on_device(call, families.spread(call, p)[0].reshape(Composed.broadcasts(call, p)))
-
-    @staticmethod
-    def on_device(call: Call, value: np.ndarray) -> Any:
-        """A small array of the host's where the call's arrays are, or the number in it."""
-        if call.library.index is None:
-            return value
-        return value.item() if value.size == 1 else call.library.from_numpy(value, value.dtype.name)
+        return (families.spread(call, p)[0] if held is None else held).reshape(Composed.broadcasts(call, p))
 
     @staticmethod
     def handed_over(call: Call, value: Any) -> Any:
         """The gradient of a parameter as the caller gets it."""
-        dtype = real_name(call.dtype)
-        return call.library.from_numpy(value, dtype) if call.library.index is None else call.library.total(value, (), value.shape, dtype)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def zeros_like(call: Call, x: Any) -> Any:
-        """Zeros of x's shape, on a CPU in its memory order."""
-        return np.zeros_like(x) if call.library.index is None else call.library.zeros(x.shape, real_name(call.dtype))  # type: ignore[attr-defined]
+        return call.library.from_numpy(value, real_name(call.dtype)) if call.library.index is None else value
 
     @staticmethod
     def gathered(call: Call, contributions: Any, p: Parameter) -> Any:
@@ -124,6 +109,43 @@ class Composed(Operation):
         if call.library.index is not None:
             return call.library.total(contributions, axes, shape, dtype)  # type: ignore[attr-defined]
         return call.library.from_numpy(contributions.sum(axis=axes, dtype=np.float64).reshape(shape), dtype)
+
+
+class OnHost:
+    """What Blend does with NumPy's arrays; cuda/composed.py does it on a device.  q : a share; grad : the gradient of y."""
+
+    @staticmethod
+    def blend(call: Call, q: Any, one: Any, two: Any) -> Any:
+        """Of two results one."""
+        return q * one + (1 - q) * two
+
+    @staticmethod
+    def split(call: Call, q: Any, grad: Any) -> tuple[Any, Any]:
+        """Their gradients."""
+        return q * grad, (1 - q) * grad
+
+    @staticmethod
+    def distance(call: Call, grad: Any, one: Any, two: Any) -> Any:
+        """The gradient of q."""
+        return grad * (one - two)
+
+    @staticmethod
+    def total(call: Call, one: Any, two: Any) -> Any:
+        """The sum of two gradients."""
+        return one + two
+
+    @staticmethod
+    def through_sigmoid(call: Call, grad: Any, q: Any) -> Any:
+        """The gradient of what q is the sigmoid of, from q's."""
+        return grad * q * (1 - q)
+
+
+def steps(call: Call) -> Any:
+    """What computes with the arrays of a call."""
+    if call.library.index is None:
+        return OnHost
+    from .cuda import composed
+    return composed
 
 
 class Blend(Composed):
@@ -142,14 +164,14 @@ class Blend(Composed):
 
     def forward_of(self, call: Call, window: tuple, x: Any) -> Any:
         """y."""
-        q, (one, two) = self.portion(call, window, x), (p.pool(window, x) for p in self.parts)
-        return q * one + (1 - q) * two
+        return steps(call).blend(call, self.portion(call, window, x), *(p.pool(window, x) for p in self.parts))
 
     def backward_of(self, call: Call, window: tuple, x: Any, grad: Any) -> list[Any]:
         """grad_x and what q gives."""
-        q, (one, two) = self.portion(call, window, x), self.parts
-        grad_x = one.pull(window, x, q * grad) + two.pull(window, x, (1 - q) * grad)
-        return self.through_portion(call, window, x, q, grad * (one.pool(window, x) - two.pool(window, x)), grad_x)
+        q, (one, two), do = self.portion(call, window, x), self.parts, steps(call)
+        first, second = do.split(call, q, grad)
+        grad_x = do.total(call, one.pull(window, x, first), two.pull(window, x, second))
+        return self.through_portion(call, window, x, q, do.distance(call, grad, one.pool(window, x), two.pool(window, x)), grad_x)
 
     def through_portion(self, call: Call, window: tuple, x: Any, q: Any, grad_q: Any, grad_x: Any) -> list[Any]:
         """All gradients, with the gradient of q for every output."""

@@ -147,15 +147,23 @@ def linked(library: Any) -> Any:
 class _Lower(Lower):
     """Numba's lowering of a function, in which operators on numbers have the signatures that are kept, and which does not look for others.
 
-    Sizes of types, which Numba asks LLVM for at each variable (debuggers want them), are kept, too.
+    Sizes of types, which Numba asks LLVM for at each variable (debuggers want them), are kept, too.  tuning : the processor whose costs LLVM is to go
+    by; "": the one that it compiles for.
     """
 
     sizes: dict[str, int] = {}
+    tuning = ""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         found = self.context.get_abi_sizeof
         self.context.get_abi_sizeof = lambda kind: self.sizes.get(str(kind)) or self.sizes.setdefault(str(kind), found(kind))
+
+    def lower_normal_function(self, fndesc: Any) -> None:
+        """Lower, and say for which processor code is tuned."""
+        super().lower_normal_function(fndesc)
+        if self.tuning:
+            set.add(self.function.attributes, f'"tune-cpu"="{self.tuning}"')  # past the names that llvmlite knows
 
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
         """Lower an operator of two operands; one of a constant, as x ** 2 is, as Numba does."""

@@ -78,10 +78,6 @@ class Library:
         """Turn a fresh NumPy array into what the caller receives, without a copy where that can be; on a device, an array of the library's own."""
         return self.hand_over(values.astype(_numpy_dtype(dtype), copy=False))
 
-    def apply(self, function: str, values: Any) -> Any:
-        """A function of NumPy's name of every element."""
-        return getattr(np, function)(values)
-
     def fill(self, memory: Any, values: Any) -> None:
         """Set all elements of `out`."""
         memory[...] = values

@@ -7,8 +7,7 @@ capi/src/weigh.c says the same in C.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -18,7 +17,6 @@ from . import stamp, threads
 from .call import Call
 from .libraries import address_of
 from .loops.cpu import weigh as at
-from .numeric import real_name
 from .windows import Axis
 
 Pairs = list[list[tuple[int, int]]]
@@ -191,72 +189,33 @@ def steps_of(weights: np.ndarray) -> tuple[int, ...]:
     return tuple(s // weights.itemsize for s in weights.strides)
 
 
+def steps(call: Call) -> Any:
+    """What does the same on a device."""
+    from .cuda import composed
+    return composed
+
+
 def weigh(call: Call, taps: Four, x: Any, weights: Any, transposed: bool = False) -> Any:
     """y of x, (N, C, D, H, W), or, transposed, the gradient of x from y's; weights : (C or 1, D, H, W), finite numbers of x's dtype;
     on a device NumPy's or arrays of the caller's library."""
     if call.library.index is None:
         return on_host(taps, x, weights, transposed)
-    return on_device(call, taps, x, weights, transposed)
+    return steps(call).weigh(call, taps, x, weights, transposed)
 
 
 def gated(call: Call, taps: Four, x: Any, weights: Any) -> Any:
     """The sigmoid of `weigh`; NaN where that is."""
     if call.library.index is None:
         return on_host(taps, x, weights, False, True)
-    return 1 / (1 + call.library.apply("exp", -on_device(call, taps, x, weights, False)))
+    return steps(call).weigh(call, taps, x, weights, False, True)
 
 
 def gradient(call: Call, taps: Four, x: Any, grad: Any, weights: Any) -> Any:
-    """The gradient of the weights, in their shape, float64; on a device of the caller's library."""
+    """The gradient of the weights, in their shape: float64, or on a device the kernel's arithmetic."""
     if call.library.index is not None:
-        return device_gradient(call, taps, x, grad, weights)
+        return steps(call).weights_gradient(call, taps, x, grad, weights)
     order = order_of(x)
     sums = np.empty((x.shape[0], len(taps[order[0] - 1].windows), weights.size))
     like_sums = laid(weights, np.float64, order)
     run("weigh_sums", taps, x, grad, sums, order, steps_of(like_sums))
     return np.lib.stride_tricks.as_strided(sums.sum((0, 1)), weights.shape, like_sums.strides)
-
-
-# ---------------------------------------------------------------- on a device: a product of slices a weight, by the operators of the caller's library
-
-def strips(taps: Taps, transposed: bool) -> list[tuple[slice, slice, int]]:
-    """(elements of the result, elements that they come from, weight) as slices of positive steps."""
-    sides, step = taps.sides(transposed)
-    found = []
-    for first, n, away, _, pairs in runs(sides, step):
-        for start, k in pairs:
-            if n == 1 or away > 0:
-                found.append((slice(first, first + (n - 1) * step + 1, step), slice(start, start + (n - 1) * away + 1, max(away, 1)), k))
-            else:  # a border that runs backwards
-                found += [(slice(first + t * step, first + t * step + 1), slice(start + t * away, start + t * away + 1), k) for t in range(n)]
-    return found
-
-
-def terms_of(taps: Four, transposed: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]]:
-    """The slices of every product of a weight, (D, H, W), with elements."""
-    for parts in product(*(strips(t, transposed) for t in taps[1:])):
-        to, of, k = zip(*parts, strict=True)
-        yield (slice(None), slice(None), *to), (slice(None), slice(None), *of), k
-
-
-def on_device(call: Call, taps: Four, x: Any, weights: Any, transposed: bool) -> Any:
-    """`weigh` for arrays of a device."""
-    dtype, library = real_name(call.dtype), call.library
-    known = isinstance(weights, np.ndarray)
-    if known and weights.shape[0] > 1:
-        weights, known = library.from_numpy(weights, dtype), False
-    y = library.zeros((*x.shape[:2], *(len(t.sides(transposed)[0]) for t in taps[1:])), dtype)  # type: ignore[attr-defined]
-    for to, of, k in terms_of(taps, transposed):
-        y[to] = y[to] + x[of] * (float(weights[(0, *k)]) if known else weights[(slice(None), *k)].reshape((1, -1, 1, 1, 1)))
-    return y
-
-
-def device_gradient(call: Call, taps: Four, x: Any, grad: Any, weights: Any) -> Any:
-    """`gradient` for arrays of a device."""
-    channels, library = weights.shape[0], call.library
-    found = library.zeros(tuple(weights.shape), "float64")  # type: ignore[attr-defined]
-    over = (0, 2, 3, 4) if channels > 1 else (0, 1, 2, 3, 4)
-    for to, of, k in terms_of(taps, False):
-        place = slice(None), *k
-        found[place] = found[place] + library.total(grad[to] * x[of], over, (channels,), "float64")  # type: ignore[attr-defined]
-    return found

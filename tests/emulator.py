@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import sys
 import types
 from typing import Any
@@ -173,12 +172,6 @@ class Array:
         self.gpu.mock.settle()
         self.memory[key] = getattr(value, "memory", value)
 
-    def with_other(self, function: Any, *others: Any) -> Array:
-        """A function of NumPy's of this and other arrays or numbers."""
-        self.gpu.mock.settle()
-        with np.errstate(all="ignore"):
-            return self.gpu.array(function(self.memory, *(getattr(o, "memory", o) for o in others)))
-
     def astype(self, dtype: Any) -> Array:
         """A copy with another dtype."""
         return self.gpu.array(self.memory.astype(dtype))
@@ -196,16 +189,6 @@ class Array:
         return self.gpu.array(self.memory.reshape(shape))
 
 
-def _operator(name: str) -> Any:
-    return lambda self, *others: self.with_other(getattr(operator, name), *others)
-
-
-for _name in ("__add__", "__sub__", "__mul__", "__truediv__", "__pow__", "__neg__", "__gt__"):
-    setattr(Array, _name, _operator(_name))
-for _name in ("add", "sub", "mul", "truediv"):
-    setattr(Array, f"__r{_name}__", lambda self, other, f=getattr(operator, _name): self.with_other(lambda a, b: f(b, a), other))
-
-
 class Emulator:
     """The mock driver, with kernels that run, and a module `cupy`."""
 
@@ -221,8 +204,6 @@ class Emulator:
         self.replace(Kernel, "image", lambda kernel, capability: self.kernels.setdefault(kernel.name, kernel).name.encode())
         cupy = types.ModuleType("cupy")
         cupy.ndarray, cupy.empty, cupy.asarray = Array, self.empty, self.array
-        cupy.zeros = lambda shape, dtype: self.array(np.zeros(shape, dtype))
-        cupy.exp, cupy.log = (lambda a, f=f: a.with_other(f) for f in (np.exp, np.log))
         cupy.cuda = types.SimpleNamespace(Device=lambda index: contextlib.nullcontext(),
                                           get_current_stream=lambda index=None: types.SimpleNamespace(ptr=self.current))
         before = sys.modules.get("cupy")
@@ -232,8 +213,10 @@ class Emulator:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        from numbapool.cuda.composed import LAUNCHES
         from numbapool.prepared import CALLS
-        CALLS.young, CALLS.old, CALLS.size = {}, {}, 0  # calls that were prepared for this driver
+        for kept in (CALLS, LAUNCHES):  # calls that were prepared for this driver
+            kept.young, kept.old, kept.size = {}, {}, 0
         self.stack.__exit__(*error)
 
     def replace(self, where: Any, name: str, value: Any) -> None:

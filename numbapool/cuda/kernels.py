@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import numeric
 from ..kernels import _arities, _names
+from ..loops.cpu import detail, sweep
 from ..loops.cpu import draw as cpu_draw
 from ..loops.cpu import fold as cpu_fold
 from ..loops.cpu import order as cpu_order
-from ..loops.cpu import sweep
-from ..loops.cuda import fold, ground, layout, order, select
+from ..loops.cuda import composed, fold, ground, layout, order, select
 from .stamp import Kernel, recast
 
 _from_bits = recast("int64", "float64")
@@ -156,3 +156,9 @@ def order_kernel(loop: str, dtype: str, channel: bool, wide: bool) -> Kernel:
 def rank_kernel(loop: str, formula: types.ModuleType, dtype: str) -> Kernel:
     """order_weights or order_learn."""
     return Kernel(loop, (order, formula), dtype, dict(portion=formula.portion, portion_slope=formula.portion_slope, PER_PLANE=False))
+
+
+@functools.cache
+def composed_kernel(loop: str, dtype: str, channel: bool, wide: bool) -> Kernel:
+    """A loop of composed poolings."""
+    return Kernel(loop, (composed,), dtype, dict(LEAST=detail.LEAST, PER_PLANE=False), 1, channel, wide)

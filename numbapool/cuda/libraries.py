@@ -21,10 +21,6 @@ class Device(Library):
         """The handle of the caller's current stream."""
         raise NotImplementedError
 
-    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """Zeros."""
-        raise NotImplementedError
-
     def total(self, memory: Any, axes: Sequence[int], shape: tuple[int, ...], dtype: str) -> Any:
         """The sum of an array over some axes, added up in float64."""
         raise NotImplementedError
@@ -63,11 +59,6 @@ class TorchDevice(Device, Torch):
         """As the base's."""
         return sys.modules["torch"].cuda.current_stream(self.index).cuda_stream
 
-    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """As the base's."""
-        torch = sys.modules["torch"]
-        return torch.zeros(shape, dtype=getattr(torch, dtype), device=torch.device("cuda", self.index))
-
     def total(self, memory: Any, axes: Sequence[int], shape: tuple[int, ...], dtype: str) -> Any:
         """As the base's."""
         torch = sys.modules["torch"]
@@ -78,10 +69,6 @@ class TorchDevice(Device, Torch):
         """As the base's."""
         host = memory.detach().cpu()
         return (host.float() if name_of(host.dtype, "array") == "bfloat16" else host).numpy()
-
-    def apply(self, function: str, values: Any) -> Any:
-        """As the base's."""
-        return getattr(sys.modules["torch"], function)(values)
 
     def converted(self, array: Array, dtype: str) -> Array:
         """As the base's."""
@@ -116,12 +103,6 @@ class CupyDevice(Device):
         """As the base's."""
         return sys.modules["cupy"].cuda.get_current_stream(self.index).ptr
 
-    def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """As the base's."""
-        cupy = sys.modules["cupy"]
-        with cupy.cuda.Device(self.index):
-            return cupy.zeros(shape, _dtype(dtype))
-
     def total(self, memory: Any, axes: Sequence[int], shape: tuple[int, ...], dtype: str) -> Any:
         """As the base's."""
         return (memory.sum(axis=tuple(axes), dtype=np.float64) if axes else memory).reshape(shape).astype(_dtype(dtype))
@@ -134,10 +115,6 @@ class CupyDevice(Device):
     def adopt(self, values: Any, dtype: str) -> Any:
         """As the base's."""
         return values if values.dtype == _dtype(dtype) else values.astype(_dtype(dtype))
-
-    def apply(self, function: str, values: Any) -> Any:
-        """As the base's."""
-        return getattr(sys.modules["cupy"], function)(values)
 
     def converted(self, array: Array, dtype: str) -> Array:
         """As the base's."""

@@ -9,15 +9,12 @@ Squares of elements must not overflow.  An odd axis' last element belongs to no 
 Gradient: all of it, through v, avg v and I, for x, lam, alpha, and weight.  The authors' PyTorch-era reimplementation with tensor comprehensions has
 wrong ones.  Their code caps alpha at 10 as a projection in training, which is the caller's here.
 """
-from itertools import product
-
 import numpy as np
 
-from .. import detail, families, weigh, windows
+from .. import detail, weigh, windows
 from ..arrays import values
-from ..composed import Composed, five, spatial_of
+from ..composed import Composed, five, spatial_of, steps
 from ..forms import three
-from ..loops.cpu import detail as loop
 from ..numeric import exponentials
 from ..parameters import REQUIRED, Parameter
 
@@ -52,26 +49,23 @@ class Halved:
 
 
 class Dpp(Composed):
-    """On a CPU kernels compute it (loops/cpu/detail.py), on a device arithmetic on views of x, one for each element of the windows."""
+    """Kernels of its own compute it: loops/cpu/detail.py, loops/cuda/composed.py."""
 
     def forward_of(self, call, window, x):
         """y."""
-        if call.library.index is None:
-            return spatial_of(self.on_host(call, x)[0], call.ndim)
-        elements, _, _, _, powers, _, base = self.state(call, x)
-        return sum((p + base) * e for p, e in zip(powers, elements, strict=True)) / (sum(powers) + len(elements) * base)
+        return spatial_of(self.run_detail(call, x)[0], call.ndim)
 
     def backward_of(self, call, window, x, grad):
         """grad_x, grad_lam, grad_alpha, and with a filter grad_weight."""
-        pull = self.on_host if call.library.index is None else self.on_device_backward
-        grad_x, lam, alpha, *of_middle = (spatial_of(a, call.ndim) for a in pull(call, x, grad))
+        grad_x, lam, alpha, *of_middle = (spatial_of(a, call.ndim) for a in self.run_detail(call, x, grad))
         found = [self.gathered(call, g, self.parameters[name]) for g, name in ((lam, "lam"), (alpha, "alpha"))]
         if call.own["weight"] is None:
             return [grad_x, *found]
         taps, planes, weight = self.taps(call, x)
         through = five(*of_middle)
         grad_weight = weigh.gradient(call, taps, planes, through, weight).reshape((x.shape[1], *weight.shape[-call.ndim:]))
-        return [grad_x + spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim), *found, self.handed_over(call, grad_weight)]
+        more = spatial_of(weigh.weigh(call, taps, through, weight, True), call.ndim)
+        return [steps(call).total(call, grad_x, more), *found, self.handed_over(call, grad_weight)]
 
     def filters(self, call, x):
         """The taps of I, and its weights as (C, D, H, W)."""
@@ -96,58 +90,22 @@ class Dpp(Composed):
 
     def exponential(self, call, p, scale):
         """scale e^p."""
-        if self.held(call, p) is not None:
-            return call.library.apply("exp", self.over_outputs(call, p)) * scale
-        log = families.spread(call, p)[0]
-        return self.on_device(call, (exponentials(log) * scale).astype(log.dtype).reshape(self.broadcasts(call, p)))
+        log = self.over_outputs(call, p)
+        return (exponentials(log) * scale).astype(log.dtype)
 
     def middle(self, call, x):
         """I, where it is a filter's, as (N, C, D, H, W)."""
         return None if call.own["weight"] is None else weigh.weigh(call, *self.taps(call, x))
 
-    def on_host(self, call, x, grad=None):
+    def run_detail(self, call, x, grad=None):
         """y, or the gradients of x, of each window's lam and alpha, and of I, as (N, C, D, H, W)."""
+        if call.library.index is not None:
+            lam, alpha = (five(self.over_outputs(call, self.parameters[name])) for name in ("lam", "alpha"))
+            middle = self.middle(call, x)
+            return list(map(five, steps(call).details(call, x, lam, alpha, call.own["symmetric"], middle, grad)))
         power, base = map(five, self.exponentials(call))
         how = call.ndim, call.outputs, call.own["symmetric"], power, base, self.middle(call, x)
         return detail.run(five(x), *how, None if grad is None else five(grad))
-
-    # ------------------------------------------------------------ on a device
-
-    def places(self, call):
-        """Where the elements of the windows lie, as indices."""
-        spatial = call.out_dims[5 - call.ndim:]
-        return [(slice(None), slice(None), *(slice(i, 2 * n, 2) for i, n in zip(which, spatial, strict=True)))
-                for which in product((0, 1), repeat=call.ndim)]
-
-    def state(self, call, x):
-        """The windows' elements, their distances from I (0 where they do not count), v over its average, that average, and the weights."""
-        power, base = self.exponentials(call)
-        elements = [x[place] for place in self.places(call)]
-        n = len(elements)
-        middle = sum(elements) / n if call.own["weight"] is None else spatial_of(self.middle(call, x), call.ndim)
-        away = [(e - middle) if call.own["symmetric"] else (e - middle) * (e > middle) for e in elements]
-        v = [d * d + loop.LEAST for d in away]
-        mean = sum(v) / n
-        ratio = [each / mean for each in v]
-        return elements, away, ratio, mean, [r ** power for r in ratio], power, base
-
-    def on_device_backward(self, call, x, grad):
-        """The gradients of x, of each window's lam and alpha, and of I, as (N, C, D, H, W)."""
-        elements, away, ratio, mean, powers, power, base = self.state(call, x)
-        n = len(elements)
-        total = sum(powers) + n * base
-        y = sum((p + base) * e for p, e in zip(powers, elements, strict=True)) / total
-        of_weight = [grad * (e - y) / total for e in elements]
-        log = call.library.apply
-        lam = sum(g * p * log("log", r) for g, p, r in zip(of_weight, powers, ratio, strict=True)) * power
-        of_ratio = [g * p * power / r for g, p, r in zip(of_weight, powers, ratio, strict=True)]
-        shared = sum(g * r for g, r in zip(of_ratio, ratio, strict=True)) / n
-        of_away = [(g - shared) * 2 * d / mean for g, d in zip(of_ratio, away, strict=True)]
-        of_middle = -sum(of_away)
-        grad_x = self.zeros_like(call, x)
-        for place, p, d in zip(self.places(call), powers, of_away, strict=True):
-            grad_x[place] = grad * (p + base) / total + d + (of_middle / n if call.own["weight"] is None else 0)
-        return map(five, (grad_x, lam, sum(of_weight) * base, of_middle))
 
 
 operation = Dpp

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import weigh
 from ..arrays import values
-from ..composed import Blend, five, spatial_of
+from ..composed import Blend, five, spatial_of, steps
 from ..parameters import REQUIRED, Parameter
 from . import mixed
 
@@ -51,9 +51,10 @@ class Gated(Blend):
 
     def through_portion(self, call, window, x, q, grad_q, grad_x):
         """What the sum in the gate gives to x and to omega."""
-        (taps, planes, omega), through = self.inputs(call, x), five(grad_q * q * (1 - q))
+        (taps, planes, omega), through = self.inputs(call, x), five(steps(call).through_sigmoid(call, grad_q, q))
         grad_omega = weigh.gradient(call, taps, planes, through, omega).reshape(tuple(omega.shape[-call.ndim:]))
-        return [grad_x + spatial_of(weigh.weigh(call, taps, through, omega, True), call.ndim), self.handed_over(call, grad_omega)]
+        more = spatial_of(weigh.weigh(call, taps, through, omega, True), call.ndim)
+        return [steps(call).total(call, grad_x, more), self.handed_over(call, grad_omega)]
 
 
 operation = Gated

@@ -22,7 +22,8 @@ ACROSS, ALONG, SEGMENTS = 41, 42, 43          # a large window in parts: parts a
 SLICES = 44                                   # parts that a plane is cut into
 ITEM_BITS = 45                                # a block's threads along the items, as a power of two
 RANK_COUNT, RANK_RANGE = 46, 47               # order family: table: elements of a row of weights; how many logits there are
-HEAD = 48
+GATE, GIVEN, SYMMETRIC = 48, 49, 50           # composed poolings: flags of sums by weights, and of details
+HEAD = 51
 
 X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, WORK, PARTS = range(11)
 OPERANDS, RECORD = 11, 6
