@@ -24,10 +24,14 @@ from numbapool.numeric import DTYPES, FLOATS, HALVES, storage_name
 from . import kernels
 from .cuda_images import ARCHITECTURES
 
+COMPOSED = ("each_blend", "each_split", "each_distance", "each_sum", "each_zero", "each_sigmoid", "weigh_windows", "weigh_sums", "weigh_learn",
+            "detail_forward", "detail_backward")
+CONVERTED = ("each_wide", "each_half")  # of half types
 LOOPS = ("fold_forward", "strip_forward", "fold_parts", "fold_terms", "fold_gather", "select_forward", "strip_select", "select_parts",
          "index_gather", "index_scatter", "index_read", "draw_forward", "order_forward", "order_gather", "fold_disjoint", "strip_disjoint",
-         "vote_forward", "draw_ranked", "order_weights", "order_sums", "order_totals", "order_learn")
-KEY = {"formula": 6, "loop": 5, "backward": 1, "dtype": 4, "lanes": 4, "channel": 1, "wide": 1, "uniform": 1, "cut": 1, "rows": 1, "apart": 1,
+         "vote_forward", "draw_ranked", "order_weights", "order_sums", "order_totals", "order_learn",
+         *COMPOSED, *CONVERTED)
+KEY = {"formula": 6, "loop": 6, "backward": 1, "dtype": 4, "lanes": 4, "channel": 1, "wide": 1, "uniform": 1, "cut": 1, "rows": 1, "apart": 1,
        "values": 1, "indexed": 1, "long_index": 1, "per_plane": 1, "sampled": 1, "adding": 1, "kernel": 3, "stride": 2, "left": 3, "whole": 1}  # bits
 FEW_ARCHITECTURES = (90, 120)  # of the cubins of a library to test with
 COMMON = ("avg", "soft", "max")  # poolings with loops for windows side by side in every floating dtype
@@ -95,6 +99,8 @@ class Entry:
             return python.index_kernel(self.loop, self.dtype, self.lanes, self.channel, self.wide, long_index=self.long_index, adding=self.adding
                                        or self.loop != "index_scatter")
         chosen = dict(values=self.values, indexed=self.indexed, long_index=self.long_index)
+        if self.loop in COMPOSED + CONVERTED:
+            return python.composed_kernel(self.loop, self.dtype, self.channel, self.wide)
         if self.loop in ("order_weights", "order_learn"):
             return python.rank_kernel(self.loop, kernels.module(self.formula), self.dtype)
         if "order" in self.loop:
@@ -110,7 +116,7 @@ class Entry:
 @functools.cache
 def formulas() -> dict[str, kernels.Formula]:
     """The formulas of folds by their names."""
-    found = [f for p in kernels.own() if kernels.folds(p) for f in kernels.formulas(p) if len(f.values) < 2]
+    found = [f for p in (*kernels.own(), *kernels.PARTS) if kernels.folds(p) for f in kernels.formulas(p) if len(f.values) < 2]
     return {f.name: f for f in (*found, *kernels.ignoring_folds())}
 
 
@@ -230,13 +236,23 @@ def order(pooling: str, dtype: str) -> Iterator[Entry]:
         yield from (Entry(name, loop, dtype) for loop in ("order_weights", "order_learn"))
 
 
+def composed() -> Iterator[Entry]:
+    """The kernels of composed poolings, of no formula; half types are widened before."""
+    for dtypes, loops in ((kernels.WIDE, COMPOSED), (HALVES, CONVERTED)):
+        for dtype in dtypes:
+            for loop in loops:
+                few = ({},) if loop == "weigh_learn" else ({}, {"wide": True}) if loop == "weigh_sums" else ({}, {"channel": True}, {"wide": True})
+                yield from (Entry("weigh", loop, dtype, **s) for s in few)
+
+
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Every kernel of a full library."""
-    found = [e for dtype in DTYPES for e in indexed(dtype)]
+    found = [e for dtype in DTYPES for e in indexed(dtype)] + list(composed())
     families: dict[str, Any] = {"select": select, "vote": vote, "draw": draw, "order": order}
     for f in formulas().values():
-        found += [e for dtype in FLOATS if not f.parameter or f.only_backward or dtype not in HALVES for e in fold(f, dtype)]
+        widened = (f.parameter and not f.only_backward) or f.name in kernels.PARTS
+        found += [e for dtype in FLOATS if dtype not in HALVES or not widened for e in fold(f, dtype)]
     for pooling in kernels.own():
         make = families.get(kernels.module(pooling).family)
         found += [e for dtype in (DTYPES if make in (select, vote) else FLOATS) for e in make(pooling, dtype)] if make else []

@@ -40,10 +40,9 @@
  * queued.  params.workspace is then memory of the device, which may be used again by what follows on the stream; without one, the call allocates
  * what it needs with cuMemAllocAsync and frees it with cuMemFreeAsync.  Small tables of windows are sent to the device by the first call of their
  * kind, and stay there until the process ends; later ones can be captured into a CUDA graph, but not those that draw windows.
- * Of tensors nobody reads the values: p, weight and samples (but fractional_max's) are tensors on the device in the dtype that x is computed in (float64 for
- * float64, else float32), and are not checked, nor are indices: those out of range are left out.  fractional_max's samples are in CPU memory.
- * Gradients of parameters have the dtype that x is computed in.  mixed, gated, ada, blur, max_blur and dpp are not there.  A child after fork
- * cannot use a driver that its parent has used.
+ * Of tensors nobody reads the values: parameters (p, a, beta, omega, lam, alpha, weight, samples) are tensors on the device in the dtype that x is
+ * computed in (float64 for float64, else float32), as are their gradients, and are not checked, nor are indices: those out of range are left out.
+ * fractional_max's samples are in CPU memory.  A child after fork cannot use a driver that its parent has used.
  */
 
 /* dlpack: begin */

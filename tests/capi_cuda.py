@@ -245,7 +245,7 @@ class Device(calls.Capi):
 
     def bound(self, function: str, x: np.ndarray, args: tuple, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
         name, tensors, params = super().bound(function, x, args, kwargs)
-        for n in ("p", "r", "alpha", "samples", "weight"):
+        for n in ("p", "r", "alpha", "samples", "weight", "a", "beta", "omega", "lam"):
             if n in tensors and "fractional" not in function:
                 tensors[n] = tensors[n].astype(real_name(np.dtype(x.dtype).name))
         return name, tensors, params
@@ -279,7 +279,8 @@ def variants(name: str, ndim: int, dtype: str) -> list[Example]:
         e = in_dtype(e, kind_of(dtype))
         found += [Example(**{**vars(e), "x": x, "args": tuple(map(partial(like, x), e.args))}) for x in orders(e.x)[:2]]
         broad = wider(e)
-        if broad and not (name in ("gem", "lse", "auto") and any(map(np.ndim, e.kwargs.values()))):
+        of_channels = any(np.ndim(a) == 1 for a in (*e.args, *e.kwargs.values()) if isinstance(a, np.ndarray))
+        if broad and not (name in ("gem", "lse", "auto", "mixed", "dpp") and of_channels):
             found += [broad, Example(**{**vars(broad), "x": np.ascontiguousarray(broad.x)})]
     return found
 
@@ -295,4 +296,4 @@ def grad_of(e: Example, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(3).standard_normal(shape).astype(e.x.dtype)
 
 
-__all__ = ["ALL", "Device", "World", "compiled", "grad_of", "loaded", "numbapool", "run", "there", "variants"]
+__all__ = ["ALL", "COMPOSED", "Device", "World", "compiled", "grad_of", "loaded", "numbapool", "run", "there", "variants"]

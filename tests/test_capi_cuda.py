@@ -1,10 +1,12 @@
 """The C library on CUDA devices behind the mock driver: the launches are Python's, word for word; numbers, errors, threads, forks."""
 from __future__ import annotations
 
+import inspect
+
 import mock_cuda
 import numpy as np
 import pytest
-from capi_cuda import ALL, Device, World, compiled, grad_of, loaded, run, there, variants
+from capi_cuda import ALL, COMPOSED, Device, World, compiled, grad_of, loaded, run, there, variants
 from cases import whole
 
 import numbapool
@@ -27,7 +29,7 @@ def world(request, tmp_path_factory):
             world.python = {(name, ndim, dtype, i): python_launches(world, e) for dtype in dtypes for name, ndim in ALL
                             for i, e in enumerate(variants(name, ndim, dtype))}
         CALLS.young, CALLS.old, CALLS.size = {}, {}, 0  # and the tables of these calls go
-        world.library = world.build([e for e in cuda.entries() if e.dtype in ("float32", "float64", "uint8")])
+        world.library = world.build([e for e in cuda.entries() if e.dtype in ("float32", "float64", "uint8") or e.loop in cuda.CONVERTED])
         yield world
 
 
@@ -93,7 +95,10 @@ def close(got, expected, label):
     np.testing.assert_allclose(got, expected, rtol, atol * scale, err_msg=label)
 
 
-@pytest.mark.parametrize("name", [n if n == "max" else pytest.param(n, marks=full) for n, ndim in ALL if ndim == 2])
+NUMBERS = *(n for n, ndim in ALL if ndim == 2), *COMPOSED
+
+
+@pytest.mark.parametrize("name", [n if n in ("max", "gated") else pytest.param(n, marks=full) for n in NUMBERS])
 def test_numbers(world, capi, name, request):
     """The emulator runs what C launches, on C's addresses and tables: results are those of the CPU."""
     world.executed()
@@ -106,12 +111,40 @@ def test_numbers(world, capi, name, request):
         grad = grad_of(e, expected[0].shape)
         wanted = e.backward(grad, e.x, *e.args, **e.kwargs)
         wanted = list(wanted) if isinstance(wanted, tuple) else [wanted]
-        learns = ["weight"] if name in WEIGHTED else ["logit"] if name == "lip" else list(e.learns)
+        names = list(inspect.signature(e.forward).parameters)[1:]
+        learns = [n if isinstance(n, str) else names[n] for n in e.learns]
         got = capi.backward(e.function, grad, e.x, *e.args, learns=learns, like=e.x, **e.kwargs)
         for g, w in zip(got, wanted[:len(got)], strict=True):
             close(g.astype(np.float32), np.asarray(w, np.float32), e.label)
         if e.indexed:
             close(capi.backward(e.function, grad, e.x, *e.args, indices=expected[1], like=e.x, **e.kwargs)[0], wanted[0], e.label)
+
+
+def test_composed_poolings_of_half_types(world, capi):
+    """They are widened on the device, and rounded once in the end."""
+    world.executed()
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 7)).astype(np.float16)
+    a = np.array([0.25, 0.5, 0.75], np.float32)
+    y = numbapool.mixed_pool2d(x, a, 2)
+    np.testing.assert_allclose(capi.forward("mixed_pool2d", x, a, 2)[0].astype(np.float32), y.astype(np.float32), *TOLERANCE["float16"])
+    wanted = numbapool.mixed_pool2d_backward(y, x, a, 2)
+    got = capi.backward("mixed_pool2d", y, x, a, 2, learns=["a"], like=x)
+    assert got[0].dtype == np.float16 and got[1].dtype == np.float32
+    np.testing.assert_allclose(got[0].astype(np.float32), wanted[0].astype(np.float32), *TOLERANCE["float16"])
+    np.testing.assert_allclose(got[1], wanted[1], 1e-3)
+
+
+@full
+def test_a_parameter_of_positions_learns(world, capi):
+    world.executed()
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 8)).astype(np.float32)
+    beta = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+        given = np.ascontiguousarray(x.transpose(np.argsort(order))).transpose(order)
+        y = numbapool.ada_pool2d(given, beta, 2)
+        for g, w in zip(capi.backward("ada_pool2d", y, given, beta, 2, learns=["beta"], like=given),
+                        numbapool.ada_pool2d_backward(y, given, beta, 2), strict=True):
+            close(g, w, "ada")
 
 
 @pytest.mark.parametrize("function", ["global_avg_pool2d", *(pytest.param(f"global_{n}_pool2d", marks=full) for n in ("max", "soft"))])

@@ -337,15 +337,6 @@ def test_a_child_after_fork(capi, mock):
     soft(capi)
 
 
-@pytest.mark.parametrize(("function", "args"), [("mixed_pool2d", (0.5, 2)), ("blur_pool2d", ())])
-def test_composed_poolings_are_refused(capi, function, args):
-    message = "is not there for CUDA devices: x must be in the CPU's memory"
-    with pytest.raises(NotImplementedError, match=message):
-        capi.forward(function, X, *args)
-    with pytest.raises(NotImplementedError, match=message):
-        capi.backward(function, np.ones((1, 4, 2, 3), np.float32), X, *args)
-
-
 # ---------------------------------------------------------------- parameters
 
 def test_parameters_are_where_they_are_read(capi):

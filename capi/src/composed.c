@@ -2,7 +2,7 @@
  * in Python, for float32 and float64.  Everything is checked before the first kernel runs. */
 #include <string.h>
 
-#include "composed.h"
+#include "cuda_composed.h"
 
 /* ---------------------------------------------------------------- weighing sums */
 
@@ -67,6 +67,10 @@ static filter laid(call *k, const filter *f, const view *x)
 /* y of x, or, transposed, the gradient of x from y's. */
 void weigh(call *k, const sights *s, const filter *f, const view *x, const view *y, bool transposed)
 {
+    if (k->c->device >= 0) {
+        cuda_weigh(k, s, f, x, y, transposed, false);
+        return;
+    }
     mark before = marked(k->c);
     filter here = laid(k, f, x);
     run_weighing(k, LOOP_WEIGH, s, transposed, f->own, false, x, y, here.steps, here.values, 0);
@@ -76,6 +80,10 @@ void weigh(call *k, const sights *s, const filter *f, const view *x, const view 
 /* q = the sigmoid of the sums of x. */
 static void weigh_gate(call *k, const sights *s, const filter *f, const view *x, const view *q)
 {
+    if (k->c->device >= 0) {
+        cuda_weigh(k, s, f, x, q, false, true);
+        return;
+    }
     mark before = marked(k->c);
     filter here = laid(k, f, x);
     run_weighing(k, LOOP_WEIGH, s, false, f->own, true, x, q, here.steps, here.values, 0);
@@ -87,6 +95,10 @@ static void weigh_gate(call *k, const sights *s, const filter *f, const view *x,
 void weigh_gradient(call *k, const sights *s, const filter *f, const view *x, const view *grad)
 {
     const DLTensor *t = k->r->grad_weight;
+    if (k->c->device >= 0) {
+        cuda_weigh_gradient(k, s, f, x, grad);
+        return;
+    }
     bool by_channel = order_of(x)[0] == 1, apart = f->own && by_channel;
     filter here = laid(k, f, x);
     int64_t n = product(f->dims + 1, 3), sums = apart || !f->own ? n : n * f->dims[0];
@@ -141,7 +153,8 @@ static void run_part(call *k, const request *r)
 {
     mark before = marked(k->c);
     in_context(k->c, r, k->dry);
-    give_back(k->c, &before);
+    if (k->c->device < 0) /* else its launches are kept */
+        give_back(k->c, &before);
 }
 
 static void pool(call *k, int pooling, const numbapool_params *p, const view *y)
@@ -295,7 +308,7 @@ static void blurred(call *k, const view *planes, const view *y, bool transposed)
     int left = 0;
     for (int i = 0; i < 3; i++)
         left += planes->dims[2 + i] != y->dims[2 + i] || k->axes[i].kernel > 1;
-    if (order_of(from)[0] != 1 || left < 2) {
+    if (order_of(from)[0] != 1 || left < 2 || k->c->device >= 0) {
         blurred_along(k, (const bool[]){true, true, true}, planes->dims + 2, from, to, transposed);
         return;
     }
@@ -352,8 +365,10 @@ static void run_max_blur(call *k)
 
 void run_composed(call *k)
 {
-    if (k->c->device >= 0)
-        fail(k->c, NUMBAPOOL_UNSUPPORTED, "%s pooling is not there for CUDA devices: x must be in the CPU's memory", k->pooling->name);
+    if (k->c->device >= 0 && is_half(k->dtype)) {
+        cuda_in_float32(k);
+        return;
+    }
     switch (k->r->pooling) {
     case POOLING_BLUR: run_blur(k); break;
     case POOLING_MAX_BLUR: run_max_blur(k); break;

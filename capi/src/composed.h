@@ -19,7 +19,7 @@ void gather(call *k, const parameter *p, const view *contributions, const DLTens
 
 /* A tensor of weights, in the kernel's arithmetic: (C, D, H, W), with one channel for all where `own` is false. */
 typedef struct {
-    bool own;
+    bool own, on_device;
     int64_t dims[4], steps[4];
     char *values;
 } filter;

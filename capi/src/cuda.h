@@ -11,6 +11,10 @@
 
 #define WORKSPACE ((uint64_t)1 << 62)
 
+#ifndef NUMBAPOOL_CUDA_REACH
+#define NUMBAPOOL_CUDA_REACH ((int64_t)1 << 31) /* from here on places take 64 bits; tests set it to 1 */
+#endif
+
 /* ---------------------------------------------------------------- tables written by capi/cuda.py */
 
 typedef struct {
@@ -29,7 +33,7 @@ extern const bool cuda_apart[FORMULA_COUNT];   /* formulas that take each window
 
 /* ---------------------------------------------------------------- programs */
 
-enum { CU_MOST_TASKS = 24, CU_MOST_TABLES = 64 };
+enum { CU_MOST_TASKS = 48, CU_MOST_TABLES = 64, CU_MOST_KNOWN = 512 }; /* of a call; words of a task that hold tables; tables of a call */
 
 /* plan.py's Task.  A kernel with the words that it is given; or (no row) `count` words of memory that are set to a value. */
 typedef struct {
@@ -51,7 +55,7 @@ struct program {
     struct {
         const void *table;
         size_t at;
-    } known[CU_MOST_TABLES];
+    } known[CU_MOST_KNOWN];
     int n_known;
     size_t work; /* bytes of the workspace, but for tables */
     bool drawn;  /* windows that no later call has again: tables are not kept */
@@ -119,6 +123,17 @@ const cuda_row *cuda_strip(const call *k, bool vectors, bool crowded, const oper
 /* ---------------------------------------------------------------- families (cuda_fold.c, cuda_select.c, cuda_ranks.c) */
 
 void cuda_fold(call *k);
+uint64_t cuda_number(call *k, double value); /* memory of a number, set in the stream's order */
+
+/* Sums over the last two of three axes, into a tensor. */
+typedef struct {
+    uint64_t from;
+    int64_t sizes[3], strides[3];
+    const DLTensor *to;
+    int64_t step; /* from one sum to the next */
+} cuda_sums;
+
+void cuda_add_up(call *k, const cuda_sums *s); /* by the kernels of average pooling */
 void cuda_select(call *k); /* choices and draws */
 void cuda_order(call *k);
 void cuda_unpool(call *k, const view *values);

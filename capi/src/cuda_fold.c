@@ -32,17 +32,17 @@ static bool has_kernels(int formula, dtype t, bool backward)
 
 bool cuda_has_formula(const call *k, int formula) { return has_kernels(formula, k->dtype, k->r->backward); }
 
-/* A number that kernels read from memory: set there in the stream's order, by words of 32 bits. */
-static void number_in_memory(call *k, operands *o, int slot, double value)
+/* By words of 32 bits. */
+uint64_t cuda_number(call *k, double value)
 {
-    static const int64_t none[5] = {0};
     float single = (float)value;
     uint32_t words[2] = {0};
     int n = k->dtype == FLOAT64 ? 2 : 1;
+    uint64_t address = cuda_space(k, 16, 1);
     memcpy(words, n == 2 ? (const void *)&value : (const void *)&single, (size_t)n * 4);
-    cuda_at(o, slot, cuda_space(k, 16, 1), none);
     for (int i = 0; i < n; i++)
-        cuda_fill(k->c, o->address[slot] + 4 * (unsigned)i, words[i], 1);
+        cuda_fill(k->c, address + 4 * (unsigned)i, words[i], 1);
+    return address;
 }
 
 /* An array parameter: a tensor on the device, whose values nobody looks at, or the number in its place. */
@@ -55,7 +55,8 @@ static void array_operand(fold *f)
         return;
     f->more |= BIT(CU_PARAM);
     if (!t) {
-        number_in_memory(k, &f->o, CU_PARAM, array_number(k));
+        static const int64_t none[5] = {0};
+        cuda_at(&f->o, CU_PARAM, cuda_number(k, array_number(k)), none);
         return;
     }
     real_tensor(k, t, info->name);
@@ -239,15 +240,22 @@ static void array_gradient(fold *f, const DLTensor *t)
         no_gradient(k, t);
         return;
     }
-    int64_t x_shape[] = {channels, rows, plane}, x_strides[] = {across ? 1 : plane, channels * plane, across ? channels : 1};
-    int64_t y_shape[] = {channels, 1, 1}, y_strides[] = {first_stride(t), 1, 1};
+    cuda_add_up(k, &(cuda_sums){f->o.address[CU_GRAD_PARAM], {channels, rows, plane}, {across ? 1 : plane, channels * plane, across ? channels : 1}, t,
+                                first_stride(t)});
+}
+
+void cuda_add_up(call *k, const cuda_sums *s)
+{
+    int64_t x_shape[3], x_strides[3], y_shape[] = {s->sizes[0], 1, 1}, y_strides[] = {s->step, 1, 1};
+    memcpy(x_shape, s->sizes, sizeof x_shape);
+    memcpy(x_strides, s->strides, sizeof x_strides);
     DLDataType type = {kDLFloat, (uint8_t)(8 * real_bytes(k->dtype)), 1};
-    DLTensor x = {(void *)(uintptr_t)f->o.address[CU_GRAD_PARAM], t->device, 3, type, x_shape, x_strides, 0};
-    DLTensor y = {t->data, t->device, 3, type, y_shape, y_strides, t->byte_offset};
+    DLTensor x = {(void *)(uintptr_t)s->from, s->to->device, 3, type, x_shape, x_strides, 0};
+    DLTensor y = {s->to->data, s->to->device, 3, type, y_shape, y_strides, s->to->byte_offset};
     numbapool_params params;
     numbapool_params_init(&params, sizeof params);
-    params.kernel_size[0] = rows;
-    params.kernel_size[1] = plane;
+    params.kernel_size[0] = s->sizes[1];
+    params.kernel_size[1] = s->sizes[2];
     params.divisor_override = 1;
     in_context(k->c, &(request){.pooling = POOLING_AVG, .where = k->r->where, .x = &x, .y = &y, .params = &params}, k->dry);
 }

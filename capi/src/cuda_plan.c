@@ -6,10 +6,6 @@
 #include "cuda.h"
 #include "plans.h"
 
-#ifndef NUMBAPOOL_CUDA_REACH
-#define NUMBAPOOL_CUDA_REACH ((int64_t)1 << 31) /* from here on places take 64 bits; tests set it to 1 */
-#endif
-
 /* ---------------------------------------------------------------- memory */
 
 static struct program *program_of(context *c)
@@ -61,7 +57,7 @@ size_t cuda_place(context *c, const void *table, const void *data, size_t bytes)
     if (placed(p, table, &found))
         return found;
     size_t padded = (bytes + 15) & ~(size_t)15, at = p->table_bytes;
-    if (p->n_known == CU_MOST_TABLES)
+    if (p->n_known == CU_MOST_KNOWN)
         fail(c, NUMBAPOOL_UNSUPPORTED, "the call has too many tables");
     grow(c, p, padded);
     if (bytes)

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "composed.h"
+#include "cuda_composed.h"
 
 /* Its parameters: power and base are e^lam / 2 and e^alpha in place of lam and alpha; the filter of I, where there is one. */
 typedef struct {
@@ -47,8 +47,10 @@ static void read_details(call *k, details *d)
     d->base = read_parameter(k, &k->pooling->second, r->second);
     check_gradient(k, &d->power, r->array, r->grad_array);
     check_gradient(k, &d->base, r->second, r->grad_second);
-    exponentials(k, &d->power, 0.5);
-    exponentials(k, &d->base, 1.0);
+    if (k->c->device < 0) {
+        exponentials(k, &d->power, 0.5);
+        exponentials(k, &d->base, 1.0);
+    }
     d->full = r->weight != NULL;
     if (d->full) {
         filter_windows(k, d);
@@ -96,6 +98,17 @@ static void add_elements(const call *k, details_call *to, int operand, int place
             to->integers[places + j] += (j >> (k->ndim - 1 - i) & 1) * v->strides[5 - k->ndim + i];
 }
 
+/* The smoothed x, where it is a filter's. */
+static view smoothed(call *k, const details *d)
+{
+    view middle = {0};
+    if (d->full) {
+        middle = like_y(k);
+        weigh(k, &d->windows, &d->weight, &k->x, &middle, false);
+    }
+    return middle;
+}
+
 /* What both passes know: the elements, the parameters, and the smoothed x, where it is a filter's. */
 static void add_inputs(call *k, details_call *to, const details *d)
 {
@@ -103,8 +116,7 @@ static void add_inputs(call *k, details_call *to, const details *d)
     add_operand(to, DETAIL_OF_POWER, &d->power.values);
     add_operand(to, DETAIL_OF_BASE, &d->base.values);
     if (d->full) {
-        view middle = like_y(k);
-        weigh(k, &d->windows, &d->weight, &k->x, &middle, false);
+        view middle = smoothed(k, d);
         add_operand(to, DETAIL_OF_MIDDLE, &middle);
         to->integers[DETAIL_GIVEN] = 1;
     }
@@ -122,6 +134,11 @@ void dpp_forward(call *k)
     details_call to = open_call(k);
     details d;
     read_details(k, &d);
+    if (k->c->device >= 0) {
+        view middle = smoothed(k, &d);
+        cuda_details(k, &d.power.values, &d.base.values, d.full ? &middle : NULL, &y, NULL);
+        return;
+    }
     add_inputs(k, &to, &d);
     add_operand(&to, DETAIL_OF_Y, &y);
     run_details(k, &to);
@@ -136,41 +153,57 @@ static bool left_over(const call *k)
     return false;
 }
 
+/* What windows give to their elements, and in between to lam, alpha and what was smoothed: memory where they are wanted. */
+typedef struct {
+    view grad_x, lam, alpha, through;
+} pulls;
+
+static void run_backward(call *k, const details *d, const view *grad, const pulls *p)
+{
+    if (left_over(k))
+        each_row(k, CLEAR, (const view *[]){&p->grad_x}, 1);
+    if (k->c->device >= 0) {
+        view middle = smoothed(k, d);
+        cuda_details(k, &d->power.values, &d->base.values, d->full ? &middle : NULL, grad,
+                     (const view *[]){&p->grad_x, &p->lam, &p->alpha, &p->through});
+        return;
+    }
+    details_call to = open_call(k);
+    add_inputs(k, &to, d);
+    add_operand(&to, DETAIL_OF_GRAD, grad);
+    add_elements(k, &to, DETAIL_OF_GRAD_X, DETAIL_TO, &p->grad_x);
+    if (p->lam.data)
+        add_operand(&to, DETAIL_OF_LAM, &p->lam);
+    if (p->alpha.data)
+        add_operand(&to, DETAIL_OF_ALPHA, &p->alpha);
+    if (p->through.data)
+        add_operand(&to, DETAIL_OF_THROUGH, &p->through);
+    run_details(k, &to);
+}
+
 void dpp_backward(call *k)
 {
     const request *r = k->r;
-    view grad = tensor_view(k, r->grad, "grad", k->out_dims, k->dtype), grad_x = result_view(k, r->grad_x, "grad_x", k->x.dims, k->dtype);
-    view through = {0}, lam = {0}, alpha = {0};
-    details_call to = open_call(k);
+    view grad = tensor_view(k, r->grad, "grad", k->out_dims, k->dtype);
+    pulls p = {.grad_x = result_view(k, r->grad_x, "grad_x", k->x.dims, k->dtype)};
     details d;
     read_details(k, &d);
-    add_inputs(k, &to, &d);
-    add_operand(&to, DETAIL_OF_GRAD, &grad);
-    add_elements(k, &to, DETAIL_OF_GRAD_X, DETAIL_TO, &grad_x);
-    if (r->grad_array) {
-        lam = like_y(k);
-        add_operand(&to, DETAIL_OF_LAM, &lam);
-    }
-    if (r->grad_second) {
-        alpha = like_y(k);
-        add_operand(&to, DETAIL_OF_ALPHA, &alpha);
-    }
-    if (d.full) {
-        through = like_y(k);
-        add_operand(&to, DETAIL_OF_THROUGH, &through);
-    }
-    if (left_over(k))
-        each_row(k, CLEAR, (const view *[]){&grad_x}, 1);
-    run_details(k, &to);
     if (r->grad_array)
-        gather(k, &d.power, &lam, r->grad_array);
+        p.lam = like_y(k);
     if (r->grad_second)
-        gather(k, &d.base, &alpha, r->grad_second);
+        p.alpha = like_y(k);
+    if (d.full)
+        p.through = like_y(k);
+    run_backward(k, &d, &grad, &p);
+    if (r->grad_array)
+        gather(k, &d.power, &p.lam, r->grad_array);
+    if (r->grad_second)
+        gather(k, &d.base, &p.alpha, r->grad_second);
     if (!d.full)
         return;
     view more = like_x(k);
-    weigh(k, &d.windows, &d.weight, &through, &more, true);
-    each_row(k, ADD, (const view *[]){&grad_x, &more}, 2);
+    weigh(k, &d.windows, &d.weight, &p.through, &more, true);
+    each_row(k, ADD, (const view *[]){&p.grad_x, &more}, 2);
     if (r->grad_weight)
-        weigh_gradient(k, &d.windows, &d.weight, &k->x, &through);
+        weigh_gradient(k, &d.windows, &d.weight, &k->x, &p.through);
 }

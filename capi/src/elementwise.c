@@ -1,7 +1,7 @@
 /* Results of poolings combined element by element, on all threads: what composed poolings do with NumPy's operators in Python. */
 #include <string.h>
 
-#include "families.h"
+#include "cuda_composed.h"
 
 #define REAL float
 #define NAMED(name) name##_float
@@ -84,6 +84,10 @@ static void walk_tasks(void *argument, int64_t slot, int64_t lo, int64_t hi)
 void each_row(call *k, row_kind kind, const view *const *operands, int n_operands)
 {
     static const int orders[2][5] = {{0, 1, 2, 3, 4}, {0, 2, 3, 4, 1}};
+    if (k->c->device >= 0) {
+        cuda_each_row(k, kind, operands, n_operands);
+        return;
+    }
     walk w = {.f = functions[kind][k->dtype == FLOAT64], .n = n_operands, .item = item_bytes(k->dtype)};
     int64_t elements = product(operands[0]->dims, 5), tasks = 1;
     for (int i = 0; i < n_operands; i++)

@@ -856,8 +856,7 @@ void run_order(call *k)
 
 /* ---------------------------------------------------------------- unpool */
 
-/* Outputs without windows: for loops that follow indices. */
-static void fake_axes(call *k)
+void fake_axes(call *k)
 {
     for (int i = 0; i < 3; i++) {
         int64_t n = k->out_dims[2 + i];

@@ -212,6 +212,7 @@ void run_order(call *k);
 void run_unpool(call *k);
 void run_s3_inference(call *k);
 void run_composed(call *k); /* composed.c; x is float32 or float64 */
+void fake_axes(call *k);    /* outputs without windows: for loops that follow indices */
 void scatter(call *k, const view *values, const view *index, const view *result, bool add, const axis *windows);
 
 /* cuda_fold.c and others: what the functions above are on a CUDA device. */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "composed.h"
+#include "cuda_composed.h"
 
 /* ---------------------------------------------------------------- arrays */
 
@@ -87,11 +87,16 @@ parameter read_parameter(call *k, const array_info *info, const DLTensor *t)
 {
     parameter p = {.info = info};
     int64_t dims[5] = {1, 1, 1, 1, 1}, index[4];
+    bool on_device = k->c->device >= 0;
     if (t)
-        parameter_tensor(k, t, info->name);
+        (on_device ? real_tensor : parameter_tensor)(k, t, info->name);
     find_shape(k, t, &p);
     for (int i = 0; i < p.n_axes; i++)
         dims[p.axes[i]] = k->out_dims[p.axes[i]];
+    if (on_device) {
+        p.values = cuda_parameter(k, t, dims, p.axes);
+        return p;
+    }
     p.values = fresh_view(k, dims, k->dtype, false);
     for (int64_t i = 0, n = product(dims, 5); i < n; i++) {
         if (t)
@@ -113,7 +118,7 @@ void check_gradient(call *k, const parameter *p, const DLTensor *given, const DL
     if (!t)
         return;
     snprintf(name, sizeof name, "grad_%s", p->info->name);
-    parameter_tensor(k, t, name);
+    (k->c->device >= 0 ? real_tensor : parameter_tensor)(k, t, name);
     bool same = given ? has_shape(t, given->ndim, given->shape) : t->ndim == 0 || (t->ndim == 1 && t->shape[0] == 1);
     if (!same)
         fail(k->c, NUMBAPOOL_VALUE_ERROR, "%s must have the shape of %s", name, p->info->name);
@@ -154,6 +159,10 @@ static void add_contributions(const view *v, const int64_t to[5], double *sums)
 void gather(call *k, const parameter *p, const view *contributions, const DLTensor *t)
 {
     int64_t n = product(p->values.dims, 5), index[4] = {0};
+    if (k->c->device >= 0) {
+        cuda_gather(k, contributions, t, p->axes, p->n_axes);
+        return;
+    }
     double *sums = take(k->c, (size_t)n * sizeof *sums);
     if (k->dry)
         return;
@@ -193,7 +202,7 @@ static void check_filter_shape(call *k, const filter *f, const DLTensor *t, cons
     int64_t shape[4];
     char text[128];
     int n = shape_of_filter(k, f, shape);
-    parameter_tensor(k, t, name);
+    (k->c->device >= 0 ? real_tensor : parameter_tensor)(k, t, name);
     if (has_shape(t, n, shape))
         return;
     size_t done = 0;
@@ -213,6 +222,14 @@ filter read_filter(call *k, bool own, const int64_t dims[4])
     filter shape = {.own = own};
     memcpy(shape.dims, dims, sizeof shape.dims);
     check_filter_shape(k, &shape, t, name); /* before there is memory of that size */
+    if (k->c->device >= 0) {
+        shape.on_device = true;
+        shape.values = (char *)t->data + t->byte_offset;
+        int64_t step = 1;
+        for (int i = 3; i >= 4 - t->ndim; step *= dims[i--])
+            shape.steps[i] = t->strides ? t->strides[i - (4 - t->ndim)] : step;
+        return shape;
+    }
     filter f = empty_filter(k, own, dims);
     for (int64_t i = 0, n = product(dims, 4); i < n; i++) {
         index_at(i, t->ndim, t->shape, index);
