@@ -250,6 +250,13 @@ def beside(x: Any, other: Array, dtype: str, where: str) -> Array | None:
     return array if array.dtype == dtype else array.library.converted(array, dtype)
 
 
+def shape_of(x: Any, where: str) -> tuple[int, ...]:
+    """The shape of a numeric parameter: () of a number."""
+    if isinstance(x, Real):
+        return ()
+    return x.shape if isinstance(x, np.ndarray) else borrow(x, where, "a number or an array").shape
+
+
 def numbers(array: Array) -> np.ndarray:
     """The elements in NumPy's arithmetic: float32 copies of half types, else a read-only view."""
     stored = view(array)

@@ -86,7 +86,7 @@ class Composed(Operation):
     @staticmethod
     def broadcasts(call: Call, p: Parameter) -> tuple[int, ...]:
         """The shape in which an array parameter broadcasts to y."""
-        shape = np.shape(call.own[p.name])
+        shape = arrays.shape_of(call.own[p.name], p.name)
         five = families.five_of(families.axes_of(call, p, shape), shape, 1)
         return (*five[:2], *five[5 - call.ndim:])
 
@@ -105,7 +105,7 @@ class Composed(Operation):
     def gathered(call: Call, contributions: Any, p: Parameter) -> Any:
         """The gradient of an array parameter: the contributions of all outputs, summed where it was broadcast."""
         axes = tuple(i for i, n in enumerate(Composed.broadcasts(call, p)) if n == 1)
-        shape, dtype = np.shape(call.own[p.name]), real_name(call.dtype)
+        shape, dtype = arrays.shape_of(call.own[p.name], p.name), real_name(call.dtype)
         if call.library.index is not None:
             return call.library.total(contributions, axes, shape, dtype)  # type: ignore[attr-defined]
         return call.library.from_numpy(contributions.sum(axis=axes, dtype=np.float64).reshape(shape), dtype)

@@ -4,6 +4,7 @@ Nothing here runs without a CUDA device; `make test-gpu` is for machines that ha
 """
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -53,6 +54,15 @@ class Torch:
         if array.dtype == self.torch.bfloat16:
             return array.view(self.torch.int16).cpu().numpy().view(kind_of("bfloat16"))
         return array.cpu().numpy()
+
+    @contextlib.contextmanager
+    def no_waiting(self) -> Any:
+        """An error where the host waits for the device."""
+        self.torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            self.torch.cuda.set_sync_debug_mode("default")
 
     def poison(self) -> None:
         """Leave NaN in the memory that the next calls get."""
@@ -259,13 +269,33 @@ def test_nan_and_infinity(tensors, dtype):
         close(tensors.host(function(tensors.array(values), 3, 2, 1)), function(values, 3, 2, 1), dtype, name)
 
 
-def test_parameters_on_the_device(tensors):
-    x, device = RNG(0).standard_normal((2, 3, 8, 8)).astype(np.float32), tensors.array
-    samples, p, weight = RNG(1).random((2, 3, 4, 4)).astype(np.float32), np.array([0.7, 2.0, 3.5], np.float32), np.array([1.0, 0.5, -1.0])
-    for name, own in (("stochastic", {"samples": samples}), ("gem", {"p": p}), ("sort", {"weight": weight})):
-        there = {k: device(v) for k, v in own.items()}
-        close(tensors.host(getattr(nbp, f"{name}_pool2d")(device(x), kernel_size=2, **there)),
-              getattr(nbp, f"{name}_pool2d")(x, kernel_size=2, **own), "float32", name)
+OWN = {  # parameters that are arrays, of windows of 2x2 elements in x of shape (2, 3, 8, 8)
+    "stochastic": {"samples": RNG(1).random((2, 3, 4, 4)).astype(np.float32)}, "gem": {"p": np.array([0.7, 2.0, 3.5], np.float32)},
+    "sort": {"weight": np.array([1.0, 0.5, -1.0])}, "ordinal": {"weight": np.array([[0.5, 0.25, 0.1], [1.0, 1.0, 1.0], [0.2, 0.3, 0.5]])},
+    "mixed": {"a": np.array([0.25, 0.5, 0.75], np.float32)}, "ada": {"beta": np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)},
+    "gated": {"omega": np.array([[0.5, -0.5], [1.0, 0.25]], np.float32)},
+    "dpp": {"lam": np.array([0.25, 0.5, -0.5], np.float32), "alpha": np.zeros(3, np.float32)},
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_parameters_on_the_device(tensors, name):
+    """They stay there, as do their gradients: once a call is known, nothing waits for the device (torch tells of what does)."""
+    x, own = RNG(0).random((2, 3, 8, 8)).astype(np.float32), OWN[name]
+    window = {} if name == "dpp" else {"kernel_size": 2}
+    forward, backward = getattr(nbp, f"{name}_pool2d"), getattr(nbp, f"{name}_pool2d_backward")
+    y = forward(x, **own, **window)
+    there, grad, given = {k: tensors.array(v) for k, v in own.items()}, tensors.array(y), tensors.array(x)
+
+    def calls() -> list:
+        found = backward(grad, given, **there, **window)
+        return [forward(given, **there, **window), *(found if isinstance(found, tuple) else (found,))]
+    calls()
+    with tensors.no_waiting():
+        found = calls()
+    wanted = backward(y, x, **own, **window)
+    for got, expected in zip(found, (y, *(wanted if isinstance(wanted, tuple) else (wanted,))), strict=True):
+        np.testing.assert_allclose(tensors.host(got), expected, 1e-4, 1e-4, err_msg=name)
 
 
 # ---------------------------------------------------------------- agreement with torch
