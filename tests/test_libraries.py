@@ -122,3 +122,22 @@ def test_the_generator_is_philox():
     assert 0 <= u.min() < 1e-3
     assert 1 - 1e-3 < u.max() < 1
     np.testing.assert_allclose([u.mean(), u.var()], [1 / 2, 1 / 12], 0.01)
+
+
+PARAMETERS = {  # array parameters of composed poolings, one a channel or one an element of the window
+    "mixed": {"a": np.array([0.25, 0.5, 0.75], np.float32)}, "gated": {"omega": np.array([[0.5, -0.5], [1.0, 0.25]], np.float32)},
+    "dpp": {"lam": np.array([0.25, 0.5, -0.5], np.float32), "alpha": np.zeros(3, np.float32)},
+}
+
+
+@pytest.mark.parametrize("maker", list(MAKERS))
+@pytest.mark.parametrize("name", list(PARAMETERS))
+def test_parameters_of_composed_poolings(name, maker):
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    forward, backward = getattr(numbapool, f"{name}_pool2d"), getattr(numbapool, f"{name}_pool2d_backward")
+    own, there = PARAMETERS[name], {k: MAKERS[maker](v) for k, v in PARAMETERS[name].items()}
+    window = {} if name == "dpp" else {"kernel_size": 2}
+    y = forward(x, **own, **window)
+    np.testing.assert_array_equal(forward(x, **there, **window), y)
+    for got, wanted in zip(backward(y, x, **there, **window), backward(y, x, **own, **window), strict=True):
+        np.testing.assert_array_equal(got, wanted)
