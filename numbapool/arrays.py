@@ -108,6 +108,8 @@ def _from_jax(x: Any, where: str) -> Array:
     if x.is_deleted():
         raise BufferError(f"{where} was deleted, or donated to another computation")
     devices = x.devices()
+    if all(device.platform in ("gpu", "cuda") for device in devices):
+        return _devices().from_interface(x, where)
     if any(device.platform != "cpu" for device in devices):
         raise BufferError(f"{where} is on device {x.device}; pass it through DLPack to torch or CuPy, or copy it to the CPU")
     memory = _imported(np.asarray, x, where, "__array__")  # arrays that lie on several hosts fail here

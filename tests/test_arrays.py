@@ -1,6 +1,7 @@
 """Arrays of every library in and out: what kernels are told must lead to the right bytes, and nothing else may pass."""
 import ctypes
 import gc
+import importlib.util
 import math
 import subprocess
 import sys
@@ -377,20 +378,27 @@ def test_jax_refusals():
         borrow(x, "x")
 
 
-def test_jax_on_another_device_is_refused():
+def test_jax_on_another_device():
+    """Those of CUDA devices are CuPy's to borrow, which is not installed here."""
     jax = pytest.importorskip("jax")
 
-    class OnGpu(jax.Array):
-        dtype, device = np.dtype("float32"), "cuda:0"
+    class Elsewhere(jax.Array):
+        dtype, device = np.dtype("float32"), "there:0"
+
+        def __init__(self, platform):
+            self.platform = platform
 
         def is_deleted(self):
             return False
 
         def devices(self):
-            return [SimpleNamespace(platform="gpu")]
+            return [SimpleNamespace(platform=self.platform)]
 
-    with pytest.raises(BufferError, match="device cuda:0; pass it through DLPack to torch or CuPy"):
-        borrow(OnGpu(), "x")
+    with pytest.raises(BufferError, match="device there:0; pass it through DLPack to torch or CuPy"):
+        borrow(Elsewhere("tpu"), "x")
+    if importlib.util.find_spec("cupy") is None:
+        with pytest.raises(BufferError, match="on a CUDA device, for which results are CuPy's"):
+            borrow(Elsewhere("gpu"), "x")
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -405,3 +405,26 @@ def test_parameters_on_the_device_stay_there(gpu, monkeypatch, function):
 def test_parameters_on_the_device_have_their_shapes(gpu, function, given, message):
     with pytest.raises((ValueError, TypeError), match=message):
         getattr(nbp, function)(gpu.array(np.ones((2, 3, 8, 8), np.float32)), kernel_size=2, **{n: gpu.array(v) for n, v in given.items()})
+
+
+def test_arrays_with_dlpack_are_borrowed_by_cupy(gpu, monkeypatch):
+    """By DLPack rather than by their interface, for the sake of streams; results are CuPy's."""
+    import sys
+
+    class Other:
+        __cuda_array_interface__ = None
+
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **how):
+            return None
+
+        def __dlpack_device__(self):
+            return 2, 0
+
+    monkeypatch.setattr(sys.modules["cupy"], "from_dlpack", lambda x: x.array, raising=False)
+    x = np.random.default_rng(0).standard_normal((1, 2, 6, 6)).astype(np.float32)
+    got = nbp.soft_pool2d(Other(gpu.array(x)), 2)
+    assert isinstance(got, sys.modules["cupy"].ndarray)
+    close(got, nbp.soft_pool2d(x, 2), "float32", "soft")

@@ -150,7 +150,8 @@ def from_interface(x: Any, where: str) -> Array:
         raise BufferError(f"{where} is a {type(x).__name__} on a CUDA device, for which results are CuPy's: "
                           "pip install cupy-cuda13x, or cupy-cuda12x, or pass a torch tensor") from error
     try:
-        return from_cupy(cupy.asarray(x) if hasattr(x, "__cuda_array_interface__") else cupy.from_dlpack(x), where)
+        # DLPack first, which has CuPy's stream wait for what the other library's has yet to do
+        return from_cupy(cupy.from_dlpack(x) if hasattr(x, "__dlpack__") else cupy.asarray(x), where)
     except Exception as error:
         raise BufferError(f"{where} cannot be borrowed by CuPy: {error}") from error
 
