@@ -98,6 +98,7 @@ typedef struct {
 } cuda_launch;
 
 cuda_head cuda_head_of(call *k, bool channel);
+int64_t cuda_slices(int64_t threads, int64_t cells); /* of planes of so many cells, where each slice is the work of so many threads */
 bool cuda_wide(const cuda_head *h, const operands *o, unsigned slots);
 bool cuda_cuts(const cuda_head *h);
 void cuda_segments(cuda_head *h);

@@ -152,7 +152,7 @@ void cuda_weigh_gradient(call *k, const sights *s, const filter *f, const view *
 {
     const DLTensor *t = k->r->grad_weight;
     int64_t count = product(f->dims + 1, 3), channels = f->dims[0], planes = times(x->dims[0], x->dims[1]), strides[5] = {0}, step = 1;
-    int64_t slices = most(least(least(most(up(CU_SCATTERERS, most(times(planes, count), 1)), 1), CU_MOST_SLICES), product(grad->dims + 2, 3)), 1);
+    int64_t slices = cuda_slices(times(planes, count), product(grad->dims + 2, 3));
     uint64_t sums = cuda_space(k, times(times(planes, slices), count), 8), totals = cuda_space(k, channels * count, 8);
     int missing = 4 - t->ndim;
     for (int i = 3; i >= missing; step *= f->dims[i--])

@@ -215,6 +215,11 @@ bool cuda_wide(const cuda_head *h, const operands *o, unsigned slots)
     return top >= NUMBAPOOL_CUDA_REACH;
 }
 
+int64_t cuda_slices(int64_t threads, int64_t cells)
+{
+    return most(least(least(up(CU_SCATTERERS, most(threads, 1)), CU_MOST_SLICES), cells), 1);
+}
+
 /* ---------------------------------------------------------------- kernels */
 
 const cuda_row *cuda_find(const kernel_key *wanted)

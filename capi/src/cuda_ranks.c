@@ -102,7 +102,7 @@ static void learning(const ranks *r, const operands *sides)
     call *k = r->k;
     const DLTensor *t = k->r->grad_weight;
     int64_t block = r->t.n_counts * r->t.ranks, planes = product(k->out_dims, 2);
-    int64_t slices = most(least(least(most(up(CU_SCATTERERS, most(times(planes, block), 1)), 1), CU_MOST_SLICES), product(k->out_dims + 2, 3)), 1);
+    int64_t slices = cuda_slices(times(planes, block), product(k->out_dims + 2, 3));
     int64_t last = t->strides ? t->strides[t->ndim - 1] : 1, channel = r->t.rows == 1 ? 0 : t->strides ? t->strides[0] : r->t.range;
     operands first = *sides, second = {0}, third = {0};
     unsigned slots = BIT(CU_X) | BIT(CU_Y);

@@ -42,8 +42,7 @@ static void scatter_slices(call *k, const operands *o, index_kind index, bool ad
 {
     unsigned slots = BIT(CU_Y) | BIT(CU_INDEX) | BIT(CU_GRAD_X);
     cuda_head head = cuda_head_of(k, false);
-    int64_t planes = k->x.dims[0] * k->x.dims[1];
-    int64_t slices = least(least(most(up(CU_SCATTERERS, most(planes, 1)), 1), CU_MOST_SLICES), most(product(k->x.dims + 2, 3), 1));
+    int64_t slices = cuda_slices(product(k->x.dims, 2), product(k->x.dims + 2, 3));
     cuda_task *made = run_index(k, &head, CU_INDEX_SCATTER, o, slots, index, adding, t, 1, false,
                                 &(cuda_launch){.slots = slots, .over_inputs = true, .items = slices});
     made->words[CU_SLICES] = slices;

@@ -16,7 +16,7 @@ from ..loops.cuda import layout as at
 from ..numeric import real_name
 from ..prepared import Remembered, Source
 from . import kernels, plan
-from .plan import MOST_SLICES, SCATTERERS, Header, Tables, Task, Work
+from .plan import Header, Tables, Task, Work, slices_of
 from .ranks import NONE
 from .stamp import Kernel
 
@@ -162,7 +162,7 @@ def weights_gradient(call: Call, taps: Sequence[Any], x: Any, grad: Any, weights
     """The gradient of the weights, in their shape."""
     channels, *kernel = weights.shape
     count, planes, sizes = prod(kernel), prod(x.shape[:2]), tuple(grad.shape[2:])
-    slices = max(min(-(-SCATTERERS // max(planes * count, 1)), MOST_SLICES, prod(sizes)), 1)
+    slices = slices_of(planes * count, prod(sizes))
     result, _ = call.library.maker(tuple(weights.shape), real_name(call.dtype))()
     (sums, first), (totals, second) = (call.library.maker((n * count,), "float64")() for n in (planes * slices, channels))
     fields = {at.SLICES: slices, at.RANKS: count, at.RANK_CHANNEL: int(channels > 1), at.ACROSS: kernel[2], at.ALONG: kernel[1]}

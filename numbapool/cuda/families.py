@@ -19,7 +19,7 @@ from ..plan import dense
 from ..prepared import Held, Source
 from . import kernels
 from .operands import Varying, add, header, known, lanes_of, located, places_name, space, strip_of, varying
-from .plan import LARGE, MOST_SLICES, SCATTERERS, Tables, Task
+from .plan import LARGE, Tables, Task, slices_of
 from .ranks import Order
 
 MOST_TILE = 64  # elements from a window to the next of which one task writes all gradients, where none overlap; for more, all threads are to work
@@ -227,8 +227,7 @@ def scatter(call: Call, values: View, index: Any, merge: str, long_index: bool =
         head = header(call, tables, False)
         broad = head.wide({at.Y: values.strides, at.GRAD_X: result.strides, at.INDEX: index.strides}) if long_index else wide
         kernel = kernels.index_kernel("index_scatter", dtype, 1, False, broad, long_index=long_index, adding=merge == "add")
-        planes = prod(call.x.dims[:2])
-        slices = min(max(-(-SCATTERERS // max(planes, 1)), 1), MOST_SLICES, max(prod(call.x.dims[2:]), 1))
+        slices = slices_of(prod(call.x.dims[:2]), prod(call.x.dims[2:]))
         operands = located({at.Y: values, at.INDEX: index, at.GRAD_X: result})
         return [head.task(kernel, operands, "inputs", items=slices, fields={at.SLICES: slices})], tables
     add(call, build)

@@ -42,6 +42,11 @@ def cover(axis: Axis, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([starts[:-1], starts[1:]]), outputs[np.argsort(inputs, kind="stable")]
 
 
+def slices_of(threads: int, cells: int) -> int:
+    """Into how many slices planes of so many cells are cut, where each slice is the work of so many threads."""
+    return max(min(-(-SCATTERERS // max(threads, 1)), MOST_SLICES, cells), 1)
+
+
 class Tables:
     """Arrays that kernels read, which become one piece of device memory."""
 

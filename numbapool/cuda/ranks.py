@@ -15,7 +15,7 @@ from ..parameters import Parameter
 from ..prepared import Held, Source
 from . import kernels
 from .operands import Varying, add, header, located
-from .plan import MOST_SLICES, SCATTERERS, Header, Tables, Task
+from .plan import Header, Tables, Task, slices_of
 from .stamp import Kernel
 
 NONE = (0,) * 5  # distances of what a kernel sees as a row of numbers
@@ -111,7 +111,7 @@ class Ranks:
         assert self.given
         call, shape = self.call, self.given.shape
         block, planes = len(self.counts) * self.ranks, prod(call.out_dims[:2])
-        slices = max(min(-(-SCATTERERS // max(planes * block, 1)), MOST_SLICES, prod(call.outputs)), 1)
+        slices = slices_of(planes * block, prod(call.outputs))
         result = call.made_by(call.library.maker(shape, self.real))
         sums, totals = (call.made_by(call.library.maker((n * block,), "float64")) for n in (planes * slices, self.channels))
 
