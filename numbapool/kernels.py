@@ -19,7 +19,9 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 vote    nothing: the most frequent element, see loops/cpu/vote.py
 draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements
-order   weights on the host, see loops/cpu/order.py
+order   weights on the host, weights_of(own, where, channels) and rank_weights(given, n), see loops/cpu/order.py; where they are learned
+        rank_gradient(given, n, sums), and for devices portion(v, top) -> what is given for a rank counts before all are divided by their
+        sum, top being the largest, and portion_slope(portion) -> its derivative, from itself
 """
 from __future__ import annotations
 
