@@ -17,9 +17,6 @@ from numbapool import inlined
 from numbapool.stamp import OPTIONS
 
 TESTED = (0, 61), (0, 69)  # the first Numba that serves, and the first that nobody has tried
-# LLVM takes 256-bit vectors for a general AVX-512 processor, and 512-bit ones where it knows that they cost no frequency, as on all since 2019:
-# 10 to 15 % of the time of soft pooling
-FEATURES = {"x86-64-v4": "-prefer-256-bit"}
 # of a general AVX-512 processor LLVM thinks that it gathers fast, and avoids what moves elements within a register: on Zen 5 max pooling of 2x2
 # windows took 1.3 times as long, float64's soft pooling backward 1.4 times.  Which instructions there are is decided elsewhere.
 TUNING = "znver4"
@@ -83,7 +80,7 @@ class Processor:
         llvm.initialize_native_asmprinter()
         self.level = LEVELS.get(cpu, 3)
         self.machine = llvm.Target.from_triple(triple).create_target_machine(
-            cpu=cpu, features=FEATURES.get(cpu, ""), opt=3, reloc="pic", codemodel="large" if is_x86(triple) else "small")
+            cpu=cpu, opt=3, reloc="pic", codemodel="large" if is_x86(triple) else "small")
 
     def emit(self, bitcode: bytes, function: str, name: str) -> bytes:
         """An object file in which `function` is called `name`, hidden outside of the library, and nothing else can be seen.
