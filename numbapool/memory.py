@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,22 @@ from numba.extending import intrinsic
 CELLS = 2000  # cells of a row that a sweep works on: 8 KB of float32, and not a multiple of 4 KB, at which memory looks alike to the processor
 LINE_BYTES = 64  # memory is read and written in lines of so many
 VECTOR = 16  # cells that a loop takes at once, an AVX-512 register of float32: blocks of one length, the last over the one before, leave no rest
+CACHE_SHARE = 12 << 20  # bytes of the last cache a processor, where there is most of it
 LANES = 128  # windows that are computed side by side: scratch of a lane fits the first-level cache with room to spare
 
 
 @functools.cache
 def cache_size() -> int:
-    """Bytes of the last cache before memory; 32 MB where the system does not tell."""
+    """Bytes of the last cache before memory, of which a processor has CACHE_SHARE at most; 32 MB where the system does not tell.
+
+    A virtual machine is told of its host's whole cache, which many share: with two processors of an Emerald Rapids, told of 300 MB, writing 32 MB
+    past the caches and reading them again took 0.85 of the time of writing through them, where they lay in the caches before, and 0.7 where not.
+    """
     found = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         with contextlib.suppress(OSError, ValueError):
             found.append(int(file.read_text().strip().removesuffix("K")) << 10)
-    return max(found, default=32 << 20)
+    return min(max(found, default=32 << 20), CACHE_SHARE * (os.cpu_count() or 1))
 
 
 def past_cache(size: int) -> bool:

@@ -105,7 +105,7 @@ kernel_function needed_kernel(call *k, int formula, bool backward, int loop)
 
 /* ---------------------------------------------------------------- caches */
 
-/* Without stdio, which would call malloc. */
+/* memory.cache_size, without stdio, which would call malloc. */
 static int64_t read_cache_size(void)
 {
     int64_t largest = 0;
@@ -120,7 +120,11 @@ static int64_t read_cache_size(void)
         if (size * 1024 > largest)
             largest = size * 1024;
     }
-    return largest ? largest : (int64_t)32 << 20;
+    if (!largest)
+        largest = (int64_t)32 << 20;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t most = ((int64_t)12 << 20) * (processors > 1 ? processors : 1); /* memory.CACHE_SHARE: of a virtual machine's host there is more */
+    return largest < most ? largest : most;
 }
 
 /* memory.past_cache: from three quarters of the last cache on. */
