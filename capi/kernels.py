@@ -37,11 +37,11 @@ SELDOM = ("stochastic_inference", "lp_few", "gem_few", "nanavg", "nansum")
 LOOPS = (
     # of folds, and of choices without places
     "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS", "PLANES",
-    "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN",  # of choices with their places
+    "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN", "PLACES_WHOLE",  # of choices with their places
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "VOTE_FEW", "VOTE_SORTED",  # with places
-    "SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "GATHER",  # by indices
+    "SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "SCATTER_WHOLE", "GATHER",  # by indices
     "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
     "DETAIL",  # detail-preserving pooling
 )
@@ -219,6 +219,8 @@ def select(pooling: str) -> Iterator[Entry]:
         if dtype in FLOATS:
             yield from (entry(f"PLACES_{s.upper()}", kernels.select_kernel, formula, dtype, True, False, s) for s in ("quad", "nine", "short"))
             yield entry("PLACES_OWN", kernels.select_backward_kernel, formula, dtype, False, "own", backward=True)
+            yield entry("PLACES_WHOLE", kernels.select_kernel, formula, dtype, True, False, "whole")
+            yield entry("PLACES_WHOLE", kernels.select_backward_kernel, formula, dtype, False, "whole", backward=True)
         if dtype in FLOATS or dtype == "uint8":
             yield direct("QUAD", "quad", False)
         if dtype in ("float32", "float64", "uint8"):
@@ -286,7 +288,8 @@ def indexed() -> Iterator[Entry]:
     for dtype in (d for d in DTYPES if d in FLOATS or d.startswith("uint")):
         if dtype in FLOATS:
             yield Entry("index", True, dtype, "SCATTER_ADD", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "add"), True, True)
-            yield Entry("index", True, dtype, "SCATTER_OWN", lambda dtype=dtype: kernels.owned_kernel(dtype))
+            yield Entry("index", True, dtype, "SCATTER_OWN", lambda dtype=dtype: kernels.owned_kernel(dtype, "own"))
+            yield Entry("index", True, dtype, "SCATTER_WHOLE", lambda dtype=dtype: kernels.owned_kernel(dtype, "whole"), spare=True)
         yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True, True)
         yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True, True)
 

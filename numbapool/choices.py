@@ -8,7 +8,7 @@ import numpy as np
 from .loops import layout as at
 from .memory import CELLS, LANES
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import Axes, chunk, chunks, merged, reach
+from .sweeps import Axes, chunk, chunks, in_planes, merged, reach
 from .windows import Axis, remembered
 
 
@@ -58,8 +58,9 @@ def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes:
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,
           grad_channels_last: bool | None = None, scratch_planes: int = 0, itemsize: int = 4,
           past_cache: bool = False) -> tuple[str | None, Plan]:
-    """How to choose, and the plan of a call; the arguments are those of plan.build."""
+    """How to choose, and the plan of a call; the arguments are those of plan.build.  "whole": windows are whole planes, for whole.py."""
     size, whole = dims, dims
+    planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,), grad_channels_last is not None)
     if prod(dims) and all(a.first.ndim == 1 for a in axes):
         whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // min(width, dims[1]) if channel_lanes else CELLS,
                                       channel_lanes)
@@ -83,7 +84,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if grad_channels_last is not None:
         work = gradient(head, records, size, grad_channels_last, channel_lanes, buffer.width, scratch_planes, itemsize)
     rows = buffer.planes * axes[0].count.size * axes[1].count.size
-    return shape, buffer.plan(records, -(-work // 64) * 64, rows if prod(dims[2:]) else 0, buffer.planes)
+    return "whole" if planes else shape, buffer.plan(records, -(-work // 64) * 64, rows if prod(dims[2:]) else 0, buffer.planes)
 
 
 cached = remembered(build)

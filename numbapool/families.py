@@ -222,8 +222,8 @@ def scatter(call: Call, values: View, index: View, merge: str, axes: Axes | None
 
     whole = {at.X: dense(call.x.dims, call.memory_last), **operands}
     shape, made = call.choices(whole, True, axes) if call.dtype in FLOATS and axes else (None, None)
-    if shape == "own":
-        call.stages.append(call.stage(kernels.owned_kernel(call.dtype), made, True, addresses, general))
+    if shape in ("own", "whole"):
+        call.stages.append(call.stage(kernels.owned_kernel(call.dtype, shape), made, True, addresses, general))
     else:
         call.stages.append(general())
     return result

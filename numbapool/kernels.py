@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import detail, direct, draw, fold, order, owned, planes, rows, select, sweep, three, vote
+from .loops.cpu import detail, direct, draw, fold, order, owned, planes, rows, select, sweep, three, vote, whole
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -128,13 +128,18 @@ def _tap(dtype: str) -> Callable[..., Any]:
 
 @functools.cache
 def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bool, shape: str | None = None) -> Callable[..., None]:
-    """Forward of a selecting pooling, with or without the indices; shape: "quad", "nine", "short" or none."""
+    """Forward of a selecting pooling, with or without the indices; shape: "whole" with them, "quad", "nine", "short" or none."""
+    if shape == "whole" and indexed:
+        return stamp("whole_forward", [whole, formula], dtype, _tiles(dtype, "int64" if wide else "int32"))
     return stamp("select_forward", [select, formula], dtype, dict(INDEXED=indexed, **_cells(dtype, wide), **_choosing(shape)))
 
 
 @functools.cache
 def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, shape: str | None = None) -> Callable[..., None]:
     """Backward of a selecting pooling that finds the elements again; shape: also "own", for "quad" where windows write what they own."""
+    if shape == "whole":
+        told = dict(opened=whole.elements_of, told_by=whole.choose_planes)
+        return stamp("whole_backward", [whole, formula], dtype, _tiles(dtype, "int64" if wide else "int32") | told)
     if shape == "own":
         told = dict(opened=owned.elements_of, told_by=owned.rows_of, own_across=owned.chosen_across, own_pairs=owned.chosen_pairs,
                     own_lanes=owned.chosen_lanes, STEP=2)
@@ -149,10 +154,15 @@ def _owning(dtype: str) -> dict[str, Any]:
                 wide_places=_stack("int64", 2 * CELLS))
 
 
+def _tiles(dtype: str, place: str) -> dict[str, Any]:
+    """The cells of a tile of planes."""
+    return dict(place=np.dtype(place).type, tile_values=_stack(numeric.real_name(dtype), planes.SIZE), tile_places=_stack(place, planes.SIZE))
+
+
 def _choosing(shape: str | None) -> dict[str, Any]:
     """How the elements of a row of windows are chosen."""
     found = vars(select)
-    return {} if shape is None else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"])
+    return {} if shape in (None, "whole") else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"])
 
 
 def _cells(dtype: str, wide: bool) -> dict[str, Any]:
@@ -232,8 +242,10 @@ def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., Non
 
 
 @functools.cache
-def owned_kernel(dtype: str) -> Callable[..., None]:
-    """scatter_index for windows side by side that indices name elements of; planes where they name others are left undone."""
+def owned_kernel(dtype: str, shape: str) -> Callable[..., None]:
+    """scatter_index for windows side by side ("own") or whole planes ("whole") that indices name elements of; what names others is left undone."""
+    if shape == "whole":
+        return stamp("whole_backward", [whole], dtype, dict(opened=whole.indices_of, told_by=whole.read_places, **_tiles(dtype, "int64")))
     told = dict(opened=owned.indices_of, told_by=owned.index_row, own_across=owned.named_across, own_pairs=owned.named_pairs,
                 own_lanes=owned.named_lanes, STEP=1)
     return stamp("owned_backward", [owned], dtype, _owning(dtype) | told)

@@ -54,6 +54,12 @@ def whole_planes(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, S
     return steps if whole and gapless and all(step == apart for step in steps.values()) else None
 
 
+def in_planes(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], full: tuple[int, ...], backward: bool) -> bool:
+    """Whether windows are whole planes that planes.py or whole.py takes: channels-first, and of a gradient not large."""
+    same = prod(dims) > 0 and all(a.first.ndim == 1 for a in axes)
+    return same and (not backward or prod(dims[2:]) <= PLANE) and bool(whole_planes(dims, axes, operands, full, 1))
+
+
 @functools.lru_cache(256)
 def cut(dims: tuple[int, ...], axes: Axes,
         operands: tuple[tuple[int, Strides], ...]) -> tuple[tuple[int, ...], Axes, tuple[tuple[int, Strides], ...]]:
@@ -235,7 +241,7 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     """Which of the loops for some windows can do a call: "planes" of planes.py, "quad" and "nine" of direct.py, "three" of three.py, or none."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
-    if not channel_lanes and (not backward or prod(dims[2:]) <= PLANE) and whole_planes(dims, axes, operands, (at.X, at.LOGIT), 1):
+    if not channel_lanes and in_planes(dims, axes, operands, (at.X, at.LOGIT), backward):
         return "planes"
     if any(s[1 if channel_lanes else 4] != 1 for k, s in operands if k in (at.X, at.LOGIT, at.Y)):
         return None

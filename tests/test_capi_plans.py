@@ -25,7 +25,7 @@ from numbapool.windows import MISSING
 CAPI = Path(layout.__file__).parent
 SOURCES = [CAPI / "src" / f"{name}.c" for name in ("windows", "plan", "sweeps", "choices", "weigh", "memory")] + [CAPI / "tests" / "plans.c"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion"]
-SHAPES = [None, "planes", "quad", "nine", "three", "short", "own"]  # internal.h's enum
+SHAPES = [None, "planes", "quad", "nine", "three", "short", "own", "whole"]  # internal.h's enum
 RULES = ["padded", "inside", "one"]
 VALUE_ERROR = 1
 Words = POINTER(c_int64)
@@ -520,7 +520,8 @@ def test_loops_for_small_windows(c):
     """The listed calls reach every one of them."""
     assert {check_small(c, call, False) for call in LISTED.values()} == {None, "planes", "quad", "nine", "three"}
     assert {check_small(c, call, True) for call in LISTED.values()} == {None, "planes", "quad", "three"}
-    assert {check_choices(c, call, LANES, last) for call in LISTED.values() for last in (None, False)} == {None, "quad", "nine", "short", "own"}
+    assert {check_choices(c, call, LANES, last) for call in LISTED.values() for last in (None, False)} == \
+        {None, "quad", "nine", "short", "own", "whole"}
     assert {check_sweep(c, call, 1, 1) for call in LISTED.values()} == {False, True}
     assert check_cut(c, LISTED["long row cut"])[0] != LISTED["long row cut"][0]
 

@@ -286,6 +286,35 @@ def test_indices_in_rows_longer_than_what_is_worked_on_at_once(last):
 
 
 @pytest.mark.jit
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 5), (4, 4), (1, 17), (7, 7), (5, 16), (9, 9), (21, 100)])
+def test_indices_in_whole_planes(size, dtype):
+    """Ties, NaN and infinities at every place of planes without gaps, in more planes than a tile holds; and indices outside of a plane."""
+    rng = np.random.default_rng(14)
+    n, area = 37, size[0] * size[1]
+    x = rng.integers(-1, 2, (3, n, *size)).astype(dtype)
+    x[rng.random(x.shape) < 0.2] = -INF
+    for i in range(n):
+        x[0, i].flat[i % area] = x[0, i].flat[(5 * i) % area] = NAN
+        x[1, i].flat[:-1 - i % area] = -INF
+        x[1, i].flat[-1 - i % area] = 3
+    x[2, -1] = -INF
+    for name, given in (("max", x), ("min", -x)):
+        y, index = oracle.pool(oracle.maximum, x.astype(np.float64), oracle.sliding_axes(size, size, size, (0, 0), (1, 1)), return_indices=True)
+        found = getattr(numbapool, f"{name}_pool2d")(given, size, return_indices=True)
+        np.testing.assert_array_equal(found[0], y if name == "max" else -y)
+        np.testing.assert_array_equal(found[1], index)
+        g = rng.integers(1, 6, y.shape).astype(dtype)
+        gradient, backward = indices_of(x, index, g)[1], getattr(numbapool, f"{name}_pool2d_backward")
+        np.testing.assert_array_equal(backward(g, given, size), gradient)
+        np.testing.assert_array_equal(backward(g, given, size, indices=found[1]), gradient)
+    for wrong in (-1, area):
+        index[1, 3] = wrong
+        with pytest.raises(ValueError, match="indices"):
+            numbapool.max_pool2d_backward(g, x, size, indices=index)
+
+
+@pytest.mark.jit
 @pytest.mark.parametrize("last", [False, True])
 def test_indices_past_the_caches(last, monkeypatch):
     """What is written past the caches, here by decree, is what is written into them: whole lines, rows at any place in a line."""

@@ -66,12 +66,13 @@ static shape shape_of(const geometry *g, const table *chunks)
     return !g->channel_lanes ? SHORT : unit ? NINE : NO_SHAPE; /* which reads channels side by side */
 }
 
-/* How to choose, and the plan of a call; the arguments are those of plan_general. */
+/* How to choose, and the plan of a call; the arguments are those of plan_general.  WHOLE: windows are whole planes. */
 shape plan_choices(context *c, const geometry *given, int64_t width, int gradient, int scratch_planes, int itemsize, bool past_cache, plan *made)
 {
     static const bool full[OPERANDS] = {[AT_X] = true};
     geometry seen = *given, *g = &seen;
     const int64_t *size = given->dims;
+    bool planes = gradient != CHANNELS_LAST && in_planes(g, full, gradient != NO_GRADIENT);
     if (size[0] && size[1] && size[2] && size[3] && size[4] && !differs(g))
         merged(c, g, full, g->channel_lanes ? CELLS / least(width, size[1]) : CELLS);
     const axis *d = &g->axes[0], *w = &g->axes[2];
@@ -97,5 +98,5 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
         work = place_gradient(&b, size, gradient == CHANNELS_LAST, scratch_planes, itemsize);
     int64_t rows = size[2] && size[3] && size[4] ? b.planes * d->outputs * g->axes[1].outputs : 0;
     *made = close_buffer(c, &b, rounded(work, 64), rows, b.planes);
-    return how;
+    return planes ? WHOLE : how;
 }

@@ -311,7 +311,9 @@ static kernel_function narrow_kernel(const call *k, bool backward, int loop)
 
 static int places_loop(shape s)
 {
-    return s == QUAD ? LOOP_PLACES_QUAD : s == NINE ? LOOP_PLACES_NINE : s == SHORT ? LOOP_PLACES_SHORT : s == OWN ? LOOP_PLACES_OWN : LOOP_PLACES;
+    static const int loops[] = {[QUAD] = LOOP_PLACES_QUAD, [NINE] = LOOP_PLACES_NINE, [SHORT] = LOOP_PLACES_SHORT, [OWN] = LOOP_PLACES_OWN,
+                                [WHOLE] = LOOP_PLACES_WHOLE};
+    return s == NO_SHAPE ? LOOP_PLACES : loops[s];
 }
 
 /* A loop that this build may lack, and the general one in its place. */
@@ -368,18 +370,18 @@ static void choose(call *k, const view *y, const view *index)
     launch(k, f, &made, false, &a, false, NULL, NULL);
 }
 
-/* The kernel for indices within windows of two columns side by side and its plan, where the windows are such. */
+/* The kernel for indices within windows of two columns side by side, or within whole planes, and its plan, where the windows are such. */
 static kernel_function scatter_owned(call *k, const geometry *g, const axis *windows, plan *made)
 {
-    kernel_function f = windows && !wide(k) ? find_kernel(FORMULA_INDEX, true, k->dtype, LOOP_SCATTER_OWN) : NULL;
     geometry owned = *g;
     int64_t strides[5];
-    if (!f)
+    if (!windows || wide(k) || !find_kernel(FORMULA_INDEX, true, k->dtype, LOOP_SCATTER_OWN))
         return NULL;
     memcpy(owned.axes, windows, sizeof owned.axes);
     dense(k->x.dims, k->memory_last, strides);
     operand(&owned, AT_X, strides);
-    return choices_plan(k, &owned, true, false, made) == OWN ? f : NULL;
+    shape s = choices_plan(k, &owned, true, false, made);
+    return s == OWN || s == WHOLE ? find_kernel(FORMULA_INDEX, true, k->dtype, s == OWN ? LOOP_SCATTER_OWN : LOOP_SCATTER_WHOLE) : NULL;
 }
 
 /* A result that is 0 but where indices put values: of the planes of x.  windows: three axes of those in which they most likely lie, or NULL. */

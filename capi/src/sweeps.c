@@ -476,20 +476,20 @@ static shape small_three(const geometry *g, bool backward)
     return most(h->kernel, w->kernel) <= 3 && w->stride <= 2 && !g->channel_lanes && narrow && wide && every ? THREE : NO_SHAPE;
 }
 
-/* Whether planes.py does a call. */
-static bool small_planes(const geometry *g, bool backward)
+/* Whether windows are whole planes that planes.py or whole.py takes; full: as in merged. */
+bool in_planes(const geometry *g, const bool full[OPERANDS], bool backward)
 {
-    static const bool full[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true};
-    return !g->channel_lanes && (!backward || product(g->dims + 2, 3) <= SWEEP_PLANE) && whole(g) && gapless(g, full);
+    return !empty(g) && !differs(g) && !g->channel_lanes && (!backward || product(g->dims + 2, 3) <= SWEEP_PLANE) && whole(g) && gapless(g, full);
 }
 
 /* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, THREE of three.py, or none. */
 shape small(const geometry *g, bool backward)
 {
+    static const bool read[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true};
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
     if (empty(g) || differs(g) || spread_parameter(g))
         return NO_SHAPE;
-    if (small_planes(g, backward))
+    if (in_planes(g, read, backward))
         return PLANES;
     if (!unit_strides(g))
         return NO_SHAPE;
