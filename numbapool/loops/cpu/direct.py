@@ -65,8 +65,8 @@ def quad_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     par, q, plane = row4(), numbers(doubles(a[NUMBERS])), -1
+    n, g, od, oh = row_of(f, lo)
     for r in range(lo, hi):
-        n, g, od, oh = row_of(f, r)
         if PARAMETERS > 0 and n * f[G] + g != plane:
             plane = n * f[G] + g
             plane_parameters(f, a, n, g, par)
@@ -82,6 +82,7 @@ def quad_forward(plan, data, slot, lo, hi):
                                q + lane_params(par, 0))
         if not fine:
             mark(a, r)
+        n, g, od, oh = next_row(f, n, g, od, oh)
 
 
 def logit_at(f, n, g, d, h, w):
@@ -250,8 +251,8 @@ def quad_backward(plan, data, slot, lo, hi):
     x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
     par, q, plane, out, raw = row4(), numbers(doubles(a[NUMBERS])), -1, row4(), raw1()
     pack, slopes, r = row1(), row1(), lo
+    n, g, od, oh = row_of(f, r)
     while r < hi:
-        n, g, od, oh = row_of(f, r)
         if PARAMETERS > 0 and n * f[G] + g != plane:
             plane = n * f[G] + g
             plane_parameters(f, a, n, g, par)
@@ -265,6 +266,7 @@ def quad_backward(plan, data, slot, lo, hi):
         if not fine:
             mark(a, n * f[G] + g)
         r += rows
+        n, g, od, oh = next_row(f, n, g, od, oh + rows - 1)
     if f[PAST_CACHE]:
         settle()
 

@@ -235,8 +235,8 @@ def draw_quad_forward(plan, data, slot, lo, hi):
     where, u, drawn, short, out = places(), wide_lanes(), (-1, 0, 0), raw_block(), raw_block()
     li, down = lane_step(f, INDEX), f[RECORDS + RECORD * X + 3] * f[H_STEP]
     side, right, below = row_step(f, X) * f[W_STEP] if CHANNEL else 1, place(f[W_STEP]), place(f[H_STEP] * f[W])
-    for r in range(lo, hi):
-        n, g, od, oh = row_of(f, r)
+    n, g, od, oh = row_of(f, lo)
+    for _ in range(lo, hi):
         d, h = f[f[D_FIRST] + od], f[f[H_FIRST] + oh]
         for o in range(0, f[OW], 1 if CHANNEL else LANES):
             m = lanes_of(f, g) if CHANNEL else min(LANES, f[OW] - o)
@@ -254,6 +254,7 @@ def draw_quad_forward(plan, data, slot, lo, hi):
             if INDEXED:
                 write_index(f, shift(index, spot(f, INDEX, n, g, od, oh, o)), m, li, (d * f[H] + h) * f[W] + w, 2 if not CHANNEL else 0,
                             1 if not CHANNEL else 0, 0, where)
+        n, g, od, oh = next_row(f, n, g, od, oh)
 
 
 def quad_given(p, q, side, u, grad, top, down, across):
@@ -276,19 +277,19 @@ def draw_quad_backward(plan, data, slot, lo, hi):
     side, across = row_step(f, X) if CHANNEL else 1, row_step(f, GRAD_X) if CHANNEL else 1
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
-        for r in range(f[OD] * f[OH]):
-            od, oh = r // f[OH], r % f[OH]
-            for o in range(0, f[OW], 1 if CHANNEL else LANES):
-                m = lanes_of(f, g) if CHANNEL else min(LANES, f[OW] - o)
-                skip, drawn = samples_of(f, a, n, g, od, oh, o, m, u, drawn)
-                p, q, apart = quad_tops(f, x, spot(f, X, n, g, od, 2 * oh, 2 * o), side, f[RECORDS + RECORD * X + 3], m, short)
-                to, gy = shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 2 * o)), shift(grad, spot(f, Y, n, g, od, oh, o))
-                if m < BLOCK:
-                    for j in range(m):
-                        gl[j] = gy[j]
-                    gy = gl
-                give_quads(f, p, q, apart, shift(u, skip), gy, to, across, m, out)
-            clear_rest(f, gx, gx, n, g, od, oh, lanes_of(f, g))
+        for od in range(f[OD]):
+            for oh in range(f[OH]):
+                for o in range(0, f[OW], 1 if CHANNEL else LANES):
+                    m = lanes_of(f, g) if CHANNEL else min(LANES, f[OW] - o)
+                    skip, drawn = samples_of(f, a, n, g, od, oh, o, m, u, drawn)
+                    p, q, apart = quad_tops(f, x, spot(f, X, n, g, od, 2 * oh, 2 * o), side, f[RECORDS + RECORD * X + 3], m, short)
+                    to, gy = shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 2 * o)), shift(grad, spot(f, Y, n, g, od, oh, o))
+                    if m < BLOCK:
+                        for j in range(m):
+                            gl[j] = gy[j]
+                        gy = gl
+                    give_quads(f, p, q, apart, shift(u, skip), gy, to, across, m, out)
+                clear_rest(f, gx, gx, n, g, od, oh, lanes_of(f, g))
 
 
 def give_quads(f, p, q, side, u, gy, to, across, m, out):

@@ -311,8 +311,8 @@ def order_quad_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, weights = elements(a[X]), elements(a[Y]), reals(a[WEIGHTS])
     lay, short, out, plane = tap_lanes(), raw_block(), raw_block(), -1
-    for r in range(lo, hi):
-        n, g, od, oh = row_of(f, r)
+    n, g, od, oh = row_of(f, lo)
+    for _ in range(lo, hi):
         m = lanes_of(f, g) if CHANNEL else f[OW]
         if n * f[G] + g != plane:
             plane = n * f[G] + g
@@ -320,6 +320,7 @@ def order_quad_forward(plan, data, slot, lo, hi):
         d, h = f[f[D_FIRST] + od], f[f[H_FIRST] + oh]
         for o in range(f[OW] if CHANNEL else 1):
             quad_sorted_row(f, x, y, spot(f, X, n, g, d, h, f[f[W_FIRST] + o]), spot(f, Y, n, g, od, oh, o), m, lay, short, out)
+        n, g, od, oh = next_row(f, n, g, od, oh)
 
 
 def of_rank(s, t, u, w):
@@ -369,11 +370,11 @@ def order_quad_backward(plan, data, slot, lo, hi):
         n, g = plane // f[G], plane % f[G]
         m = lanes_of(f, g) if CHANNEL else f[OW]
         lay_weights(f, weights, g, m, lay)
-        for r in range(f[OD] * f[OH]):
-            od, oh = r // f[OH], r % f[OH]
-            for o in range(f[OW] if CHANNEL else 1):
-                quad_ranked_row(f, x, grad, gx, n, g, od, oh, o, m, lay, short, gl, out, found, own)
-            clear_rest(f, gx, gx, n, g, od, oh, lanes_of(f, g))
+        for od in range(f[OD]):
+            for oh in range(f[OH]):
+                for o in range(f[OW] if CHANNEL else 1):
+                    quad_ranked_row(f, x, grad, gx, n, g, od, oh, o, m, lay, short, gl, out, found, own)
+                clear_rest(f, gx, gx, n, g, od, oh, lanes_of(f, g))
         if LEARNS:
             flush_sums(f, own, sums, n, g, 4, m if CHANNEL else BLOCK)
 

@@ -40,6 +40,15 @@ def row_of(f, r):
     return r // f[G], r % f[G], od, oh
 
 
+def next_row(f, n, g, od, oh):
+    """The row after (n, g, od, oh): without row_of's divisions, which take as long as a short row."""
+    if oh + 1 < f[OH]:
+        return n, g, od, oh + 1
+    if od + 1 < f[OD]:
+        return n, g, od + 1, 0
+    return (n, g + 1, 0, 0) if g + 1 < f[G] else (n + 1, 0, 0, 0)
+
+
 def lanes_of(f, g):
     """Cells a position."""
     return min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else 1
