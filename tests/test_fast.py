@@ -175,6 +175,19 @@ def test_results_past_the_caches(name, dtype, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("processors", [1, 2, None])
+def test_a_cache_is_counted_as_what_the_processors_can_have_of_it(processors, monkeypatch, tmp_path):
+    """A virtual machine is told of its host's whole cache; another cache, smaller than the shares of many processors, is taken as it is."""
+    folder = tmp_path / "index3"
+    folder.mkdir()
+    (folder / "size").write_text("307200K\n")
+    monkeypatch.setattr(memory, "Path", lambda name: tmp_path)
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: processors)
+    assert memory.cache_size.__wrapped__() == (processors or 1) * memory.CACHE_SHARE
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 128)
+    assert memory.cache_size.__wrapped__() == 300 << 20
+
+
 @pytest.mark.jit
 @pytest.mark.parametrize("rows", [1, 5])
 def test_places_of_windows_of_every_width(rows):
