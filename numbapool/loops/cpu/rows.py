@@ -40,6 +40,21 @@ def row_of(f, r):
     return r // f[G], r % f[G], od, oh
 
 
+def interleaved(f, operand):
+    """Whether planes lie side by side position by position and are no lanes: each has windows of its own (fractional pooling, channels-last)."""
+    r = RECORDS + RECORD * operand
+    return f[CHANNEL_LANES] == 0 and f[G] > 1 and f[r + 1] < f[r + 4]
+
+
+def row_across(f, r):
+    """Task r of a forward pass over interleaved planes: row_of in another order, all planes of a row before the next, since they share memory."""
+    g = r % f[G]
+    r //= f[G]
+    oh = r % f[OH]
+    r //= f[OH]
+    return r // f[OD], g, r % f[OD], oh
+
+
 def next_row(f, n, g, od, oh):
     """The row after (n, g, od, oh): without row_of's divisions, which take as long as a short row."""
     if oh + 1 < f[OH]:

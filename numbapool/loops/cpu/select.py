@@ -333,10 +333,10 @@ def select_forward(plan, data, slot, lo, hi):
     s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
          ring_values(), ring_places(), padded())
     s[10][0] = -1
-    best, where, wide, r = value_rows(), place_rows(), wide_places(), lo
+    best, where, wide, r, across = value_rows(), place_rows(), wide_places(), lo, interleaved(f, X)
     while r < hi:
-        n, g, od, oh = row_of(f, r)
-        last, each = min(f[OH], oh + hi - r), lanes_of(f, g)
+        n, g, od, oh = row_across(f, r) if across else row_of(f, r)
+        last, each = oh + 1 if across else min(f[OH], oh + hi - r), lanes_of(f, g)
         band = max(1, BAND // (f[f[CHUNK_TABLE] + C_LANES] * each)) if f[CHUNKS] == 1 else 1
         parts, turns = order_of(f, each)
         for part in range(parts):
@@ -369,24 +369,38 @@ def select_backward(plan, data, slot, lo, hi):
     s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
          ring_values(), ring_places(), padded())
     s[10][0] = -1
-    best, where = value_rows(), place_rows()
-    for plane in range(lo, hi):
+    best, where, plane, target = value_rows(), place_rows(), lo, reals(a[GRAD_X])
+    together = interleaved(f, X) and interleaved(f, TARGET) and not HALF and f[SCRATCH_PLANE] == 0
+    while plane < hi:
         n, g = plane // f[G], plane % f[G]
-        each = lanes_of(f, g)
-        target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
+        each, many = lanes_of(f, g), min(f[G] - g, hi - plane) if together else 1
+        if together:  # interleaved planes share memory: row by row, all of them
+            clear_planes(f, target, n, g, many)
+        else:
+            target = open_plane(f, a, GRAD_X, slot, 0, n, g)
         parts, turns = order_of(f, each)
         for part in range(parts):
             for r in range(f[OD] * f[OH]):
                 od, oh = r // f[OH], r % f[OH]
-                for turn in range(turns):
-                    chunk = f[CHUNK_TABLE] + CHUNK * (part + turn)
-                    if r == 0 or turns > 1:
-                        windows(f, n, g, chunk, each, s)
-                    choose(f, x, n, g, od, oh, chunk, each, s, best, where)
-                    add_row(f, target, base, grad, spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), where, f[chunk + C_LANES], each)
+                for turn in range(turns * many):
+                    chunk, c = f[CHUNK_TABLE] + CHUNK * (part + turn // many), g + turn % many
+                    if r == 0 or turns > 1 or many > 1:
+                        windows(f, n, c, chunk, each, s)
+                    choose(f, x, n, c, od, oh, chunk, each, s, best, where)
+                    add_row(f, target, spot(f, TARGET, n, c, 0, 0, 0), grad, spot(f, Y, n, c, od, oh, f[chunk + C_OUT]), where,
+                            f[chunk + C_LANES], each)
         close_plane(f, a, GRAD_X, target, n, g)
+        plane += many
     if f[SCRATCH_PLANE]:
         settle()
+
+
+def clear_planes(f, target, n, g, many):
+    """So many interleaved planes of the gradient, from (n, g) on."""
+    for s in range(f[ROWS]):
+        row = shift(target, spot(f, TARGET, n, g, 0, 0, s))
+        for j in range(many):
+            row[j] = real(0)
 
 
 def add_row(f, target, base, grad, at, where, positions, each):
