@@ -327,6 +327,24 @@ def test_indices_in_whole_planes(size, dtype):
             numbapool.max_pool2d_backward(g, x, size, indices=index)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", [(2, 37, 9, 11), (1, 3, 12, 8), (3, 1, 5, 7), (1, 70, 4, 6)])
+def test_interleaved_planes_with_windows_of_their_own(shape, dtype):
+    """Channels-last planes, each with its own fractional windows, give what planes one behind the other give, ties and all."""
+    rng = np.random.default_rng(15)
+    x, samples = rng.integers(0, 6, shape).astype(dtype), rng.random((*shape[:2], 2)).astype(np.float32)
+    given = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    own = dict(kernel_size=2, output_ratio=0.7, samples=samples)
+    y, index = numbapool.fractional_max_pool2d(x, return_indices=True, **own)
+    for found in (numbapool.fractional_max_pool2d(given, return_indices=True, **own), (numbapool.fractional_max_pool2d(given, **own), index)):
+        np.testing.assert_array_equal(found[0], y)
+        np.testing.assert_array_equal(found[1], index)
+    g = rng.integers(-5, 6, y.shape).astype(dtype)
+    gradient = indices_of(x, index, g)[1]
+    np.testing.assert_array_equal(numbapool.fractional_max_pool2d_backward(g, given, **own), gradient)
+    np.testing.assert_array_equal(numbapool.fractional_max_pool2d_backward(g, x, **own), gradient)
+
+
 @pytest.mark.jit
 @pytest.mark.parametrize("last", [False, True])
 def test_indices_past_the_caches(last, monkeypatch):
