@@ -182,7 +182,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
     """Forward or backward of some windows; shape: "planes", "quad", "nine" or "three"; channel: the lanes are channels."""
     names, two = plain(formula), getattr(formula, "elements", 1) == 2
     s, t, f = vars(sweep), vars(direct), vars(fold)
-    bound = dict(PITCH=CELLS // direct.BAND & -16, PIECE=CELLS // direct.BAND // 2 & -16, PARAMETERS=arrays, CHANNEL=channel,
+    bound = dict(LOGITS=two, PITCH=CELLS // direct.BAND & -16, PIECE=CELLS // direct.BAND // 2 & -16, PARAMETERS=arrays, CHANNEL=channel,
                  numbers=f[f"numbers{numbers}"], lane_params=s[f"cell{arrays}"], logit_spot=direct.logit_at if two else direct.nowhere,
                  refer=direct.the_common, lift_at=direct.lift_x_and_logit if two else direct.lift_x, join_four=direct.by_columns)
     accumulators = terms = 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .loops import layout as at
-from .memory import LANES
+from .memory import ASK_FROM, LANES
 from .windows import Axis, remembered
 
 Strides = tuple[int, ...]  # distances in elements along (n, c, d, h, w)
@@ -74,7 +74,7 @@ class Buffer:
         groups = -(-channels // self.width) if self.width else channels
         outputs = [a.count.size for a in axes]
         self.head[:at.OW + 1] = batch, groups, self.width, channels, *size, *outputs
-        self.head[at.CHANNEL_LANES] = channel_lanes
+        self.head[at.CHANNEL_LANES], self.head[at.ASK] = channel_lanes, prod(dims) >= ASK_FROM
         for i, axis in enumerate(axes):
             self.head[at.D_STEP + i] = axis.step
             self.place(at.D_FIRST + i, axis.first)

@@ -123,6 +123,7 @@ void open_buffer(buffer *b, const geometry *g, int64_t width)
     b->head[AT_WIDTH] = b->width;
     b->head[AT_CHANNELS] = g->dims[1];
     b->head[AT_CHANNEL_LANES] = g->channel_lanes;
+    b->head[AT_ASK] = product(g->dims, 5) >= ASK_FROM;
     b->planes = g->dims[0] * groups;
     b->taps = times(g->dims[0], g->dims[1]);
     for (int i = 0; i < 3; i++) {

@@ -78,11 +78,21 @@ def quad_forward(plan, data, slot, lo, hi):
         if CHANNEL:
             fine = quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, lanes_of(f, g), share, par, q)
         else:
+            ask_two(f, shift(x, at), shift(logit, bt), down, down2, 2 * f[OW])
             fine = quad_across(shift(y, to), shift(x, at), shift(x, at + down), shift(logit, bt), shift(logit, bt + down2), f[OW], share,
                                q + lane_params(par, 0))
         if not fine:
             mark(a, r)
         n, g, od, oh = next_row(f, n, g, od, oh)
+
+
+def ask_two(f, x, logit, down, down2, n):
+    """Ask for what follows the two rows of a row of windows."""
+    ask_ahead(f, x, n)
+    ask_ahead(f, shift(x, down), n)
+    if LOGITS:
+        ask_ahead(f, logit, n)
+        ask_ahead(f, shift(logit, down2), n)
 
 
 def logit_at(f, n, g, d, h, w):
@@ -135,6 +145,7 @@ def quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, m, share, par, q)
         a, b = shift(x, at + w * across), shift(x, at + down + w * across)
         la, lb = shift(logit, bt + w * across2), shift(logit, bt + down2 + w * across2)
         u = shift(y, to + o * step)
+        ask_two(f, a, la, down, down2, 2 * m)
         if m < VECTOR:
             fine &= quad_lanes_run(u, a, b, la, lb, side, side2, 0, m, share, par, q)
         else:
@@ -282,6 +293,8 @@ def quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes
             p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
             share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh + i] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh + i, o))
             to, turned = shift(out, i * PITCH), shift(slopes, i * PITCH)
+            if RECOMPUTE:
+                ask_two(f, p, la, down, down2, 2 * cells)
             fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, to, turned, gy, q)
         for i in range(rows):
             to = spot(f, GRAD_X, n, g, od, 2 * (oh + i), 2 * o)
@@ -299,6 +312,8 @@ def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, o
     for o in range(f[OW]):
         p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
         row, to = shift(grad, spot(f, Y, n, g, od, oh, o)), spot(f, GRAD_X, n, g, od, h, 2 * o)
+        if RECOMPUTE:
+            ask_two(f, p, la, down, down2, 2 * m)
         fine &= quad_back_lanes(row, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, slopes, gy, par, q)
         for i in range(4):
             put_row(f, gx, gl, to + (i >> 1) * below + (i & 1) * beside, out, (i >> 1) * CELLS + (i & 1) * LANES, m, raw)

@@ -246,6 +246,8 @@ def scatter_taps(f, weights, target, ranks, n, g, c, m, step, lt, table, box, gy
 
 def quad_tops(f, x, at, side, down, m, short):
     """Where the first elements of the two rows of m windows lie, and how far the second ones are; rows below BLOCK are laid into `short`."""
+    ask_ahead(f, shift(x, at), 2 * m)
+    ask_ahead(f, shift(x, at + down), 2 * m)
     if m >= BLOCK:
         return shift(x, at), shift(x, at + down), side
     apart = BLOCK if CHANNEL else 1

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from ..layout import *  # noqa: F403
 
+ASK_FOR = 2048  # elements between what is read and what is asked for
+
 
 def spot(f, operand, n, g, d, h, w):
     """The element of an operand at a plane and a position."""
@@ -225,6 +227,12 @@ def ask_for(x, n):
     """Prefetch n elements: what computes between its reads leaves memory idle, unless it asks in time."""
     for j in range(0, n, LINE):
         prefetch(shift(x, j))
+
+
+def ask_ahead(f, x, n):
+    """Prefetch n elements that lie ASK_FOR elements on, of an input that is larger than the caches near the processor."""
+    if f[ASK]:
+        ask_for(shift(x, ASK_FOR), n)
 
 
 def open_plane(f, a, operand, slot, part, n, g):

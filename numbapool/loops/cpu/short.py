@@ -12,7 +12,6 @@ from __future__ import annotations
 from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
 
-ASK_FOR = 2048  # elements between what is read and what is asked for
 SLOT = 1088  # cells of a kept row: half a row of cells, and some to the end of a vector
 
 
@@ -63,7 +62,7 @@ def join_row(f, x, n, g, d, h, chunk, v, p, s):
     row, skip, across, taps = (d * f[H] + h) * f[W], f[chunk + C_LO] - f[chunk + C_START], row_step(f, X), f[W_TAPS]
     column, even, odd, here = s[8], s[13], shift(s[13], SLOT), place(row + f[chunk + C_START])
     source, width, m = shift(x, spot(f, X, n, g, d, h, f[chunk + C_LO])), f[chunk + C_HI] - f[chunk + C_LO], f[chunk + C_LANES]
-    ask_for(shift(source, ASK_FOR), width)
+    ask_ahead(f, source, width)
     if f[W_STRIDE] == 2:
         part_row(source, across, even, odd, skip, width)
         b, c = odd if taps > 1 else even, shift(even, 1) if taps > 2 else odd if taps > 1 else even
