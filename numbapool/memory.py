@@ -27,6 +27,7 @@ LINE_BYTES = 64  # memory is read and written in lines of so many
 VECTOR = 16  # cells that a loop takes at once, an AVX-512 register of float32: blocks of one length, the last over the one before, leave no rest
 CACHE_SHARE = 12 << 20  # bytes of the last cache a processor, where there is most of it
 ASK_FROM = 1 << 18  # elements of an input that loops ask for before they read: one that does not fit a processor's second cache
+ASK_LEAST, ASK_MOST = 2048, 32768  # how many elements before: two rows where these lie between, so that none of a row of windows is left out
 LANES = 128  # windows that are computed side by side: scratch of a lane fits the first-level cache with room to spare
 
 

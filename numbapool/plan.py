@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .loops import layout as at
-from .memory import ASK_FROM, LANES
+from .memory import ASK_FROM, ASK_LEAST, ASK_MOST, LANES
 from .windows import Axis, remembered
 
 Strides = tuple[int, ...]  # distances in elements along (n, c, d, h, w)
@@ -74,7 +74,7 @@ class Buffer:
         groups = -(-channels // self.width) if self.width else channels
         outputs = [a.count.size for a in axes]
         self.head[:at.OW + 1] = batch, groups, self.width, channels, *size, *outputs
-        self.head[at.CHANNEL_LANES], self.head[at.ASK] = channel_lanes, prod(dims) >= ASK_FROM
+        self.head[at.CHANNEL_LANES] = channel_lanes
         for i, axis in enumerate(axes):
             self.head[at.D_STEP + i] = axis.step
             self.place(at.D_FIRST + i, axis.first)
@@ -97,6 +97,8 @@ class Buffer:
         for operand, strides in records.items():
             r = at.RECORDS + at.RECORD * operand
             self.head[r:r + at.RECORD] = _record(strides, self.channel_lanes, max(self.width, 1)) if len(strides) == 5 else strides
+        two_rows, size = 2 * self.head[at.RECORDS + at.RECORD * at.X + 3], prod(self.head[[at.N, at.CHANNELS, at.D, at.H, at.W]].tolist())
+        self.head[at.ASK] = 0 if size < ASK_FROM else two_rows if ASK_LEAST < two_rows <= ASK_MOST else ASK_LEAST
         integers = np.concatenate(self.tables)
         return Plan(integers, integers.ctypes.data, rows, planes, work, self.taps)
 

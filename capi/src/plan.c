@@ -123,7 +123,6 @@ void open_buffer(buffer *b, const geometry *g, int64_t width)
     b->head[AT_WIDTH] = b->width;
     b->head[AT_CHANNELS] = g->dims[1];
     b->head[AT_CHANNEL_LANES] = g->channel_lanes;
-    b->head[AT_ASK] = product(g->dims, 5) >= ASK_FROM;
     b->planes = g->dims[0] * groups;
     b->taps = times(g->dims[0], g->dims[1]);
     for (int i = 0; i < 3; i++) {
@@ -170,6 +169,9 @@ void record(buffer *b, int operand, const int64_t s[5])
 
 plan close_buffer(context *c, buffer *b, int64_t work, int64_t rows, int64_t planes)
 {
+    const int64_t dims[5] = {b->head[AT_N], b->head[AT_CHANNELS], b->head[AT_D], b->head[AT_H], b->head[AT_W]};
+    int64_t two_rows = 2 * b->head[AT_RECORDS + AT_RECORD * AT_X + 3];
+    b->head[AT_ASK] = product(dims, 5) < ASK_FROM ? 0 : two_rows > ASK_LEAST && two_rows <= ASK_MOST ? two_rows : ASK_LEAST;
     b->head[AT_WORK_SIZE] = work;
     plan made = {.integers = take_words(c, b->end), .size = b->end, .rows = rows, .planes = planes, .work = work, .taps = b->taps};
     memcpy(made.integers, b->head, sizeof b->head);

@@ -38,7 +38,7 @@ SHARES, SHARE_TERMS, SHARE_LEVELS = 62, 63, 64  # the same for the outputs that 
 # choices (cpu/select.py), besides the fields of sweeps
 W_POWER, W_PARTS = 65, 66                 # columns of a part of a window, a power of two; parts that make any window
 SCRATCH_PLANE = 67                        # 1: contributions are added up in scratch memory, and each plane is then written once
-ASK = 68                                  # 1: the input is so large that what loops read next is asked for in time
+ASK = 68                                  # so many elements before they are read, loops ask for them; 0: not at all, since the caches hold all
 RECORDS = 69                              # one record an operand follows
 RECORD = 6                                # distances in elements along n, g, d, h, w and from lane to lane
 

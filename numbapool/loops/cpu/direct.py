@@ -170,6 +170,9 @@ def nine_row_of_lanes(f, x, y, at, down, rows, to, m, share, gap):
             c0 = shift(a0, 2 * down)
             c1, c2 = shift(c0, side) if count > 1 else gap, shift(c0, 2 * side) if count > 2 else gap
         u, number = shift(y, to + o * step), real(share * f[f[W_SHARE] + o])
+        moved = (f[f[W_FIRST] + o] - f[f[W_FIRST] + max(o - 1, 0)]) * across
+        ask_ahead(f, b0, moved)
+        ask_ahead(f, c0, moved)
         if m < VECTOR:
             nine_run(u, a0, a1, a2, b0, b1, b2, c0, c1, c2, 0, m, number)
         else:

@@ -97,7 +97,10 @@ def elements_of(a):
 def rows_of(f, x, n, g, od, oh, chunk, i, run, wide):
     """The rows of elements of a row of windows, or of its i-th one; of one row that, twice."""
     p = shift(x, spot(f, X, n, g, f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[chunk + C_START] + 2 * i))
-    return p, shift(p, (f[f[H_COUNT] + oh] - 1) * f[RECORDS + RECORD * X + 3])
+    q = shift(p, (f[f[H_COUNT] + oh] - 1) * f[RECORDS + RECORD * X + 3])
+    ask_ahead(f, p, 2 * run)
+    ask_ahead(f, q, 2 * run)
+    return p, q
 
 
 def chosen_across(top, bottom, grad, p, q, here, below, n):

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from ..layout import *  # noqa: F403
 
-ASK_FOR = 2048  # elements between what is read and what is asked for
-
 
 def spot(f, operand, n, g, d, h, w):
     """The element of an operand at a plane and a position."""
@@ -230,9 +228,9 @@ def ask_for(x, n):
 
 
 def ask_ahead(f, x, n):
-    """Prefetch n elements that lie ASK_FOR elements on, of an input that is larger than the caches near the processor."""
+    """Prefetch the n elements that lie f[ASK] elements on."""
     if f[ASK]:
-        ask_for(shift(x, ASK_FOR), n)
+        ask_for(shift(x, f[ASK]), n)
 
 
 def open_plane(f, a, operand, slot, part, n, g):
