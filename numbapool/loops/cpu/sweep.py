@@ -84,6 +84,8 @@ def lift_row(f, x, logit, n, g, d, h, chunk, each, row, par, raw, raw2, q):
     for i in range(runs):
         v = fetch_run(x, at + i * row_step(f, X), run, s, raw)
         u = fetch_logit(f, logit, n, g, d, h, f[chunk + C_LO] + i, run, each, raw2)
+        if s == 1:
+            ask_ahead(f, v, run)
         lift_cells(row, i * run, size, v, u, run, par, q)
 
 
@@ -150,6 +152,9 @@ def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par,
         if f[OH] == 1 and rows == high and down * place[2] == cells:
             join_tall(shift(t, skip), total, p, rows, cells)
             return
+        moved = first - f[f[H_FIRST] + max(oh - 1, 0)]
+        for i in range(max(high - moved, 0), high):  # the rows that no window had before
+            ask_ahead(f, shift(p, i * down * place[2]), cells)
     one, two, block, blocks = p, p, 1, 0
     for i in range(1, rows):
         h += down
