@@ -214,8 +214,15 @@ def finish_cells(y, p, q, r, size, share, number, n, params):
     return fine
 
 
+def ask_fresh(f, x, n, g, d, oh):
+    """Ask for what follows the rows that no output row before had."""
+    h, rows = f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
+    for i in range(max(rows - h + f[f[H_FIRST] + max(oh - 1, 0)], 0), rows):
+        ask_ahead(f, shift(x, spot(f, X, n, g, d, h + i * f[H_STEP], 0)), f[W])
+
+
 def ask_for_next(f, x, n, g, d, oh):
-    """Prefetch the rows of the next band, while this one's columns are worked on."""
+    """Prefetch the rows of the next band, while this one's columns are worked on: sooner, where as much is written as is read."""
     h = f[f[H_FIRST] + oh]
     ask_for(shift(x, spot(f, X, n, g, d, h, 0)), BAND * (h - f[f[H_FIRST] + oh - 1]) * f[W])
 
@@ -241,8 +248,10 @@ def three_forward(plan, data, slot, lo, hi):
         for band in range(oh, last, BAND):
             end = min(band + BAND, last)
             for i in range(band, end):
+                if f[W_STRIDE] == 2:
+                    ask_fresh(f, x, n, g, f[f[D_FIRST] + d], i)
                 joined_row(f, x, logit, ring, tags, gap, blank, shift(joined, (i - band) * pitch), n, g, f[f[D_FIRST] + d], i, params)
-            if end < last:
+            if f[ASK] and f[W_STRIDE] == 1 and end < last:
                 ask_for_next(f, x, n, g, f[f[D_FIRST] + d], end)
             for i in range(band, end):
                 t = shift(joined, (i - band) * pitch)
@@ -353,6 +362,7 @@ def band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, numb
     size, fine = f[ROW_CELLS], True
     if RECOMPUTE:
         for i in range(band, end):
+            ask_fresh(f, x, n, g, d, i)
             joined_from_lifted(f, x, logit, ring, tags, gap, gap, shift(joined, (i - band) * ACCUMULATORS * size), n, g, d, i, params)
     for i in range(band, end):
         t, m = shift(joined, (i - band) * ACCUMULATORS * size), shift(terms_, (i - band) * TERMS * f[HELD_CELLS] + MARGIN)
