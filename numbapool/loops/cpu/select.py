@@ -102,10 +102,13 @@ def join_rows(f, x, n, g, od, oh, begin, end, each, column, v, p, raw):
     """The rows of the windows of output row (od, oh) joined, at the positions from begin to end."""
     d0, h0 = f[f[D_FIRST] + (n * f[G] + g) * f[D_PLANE] + od], f[f[H_FIRST] + (n * f[G] + g) * f[H_PLANE] + oh]
     a, b, here_a, here_b, waiting, fresh, m = x, x, place(0), place(0), 0, True, (end - begin) * each
+    old = f[f[H_FIRST] + (n * f[G] + g) * f[H_PLANE] + oh - 1] + (f[f[H_COUNT] + oh - 1] - 1) * f[H_STEP] if oh > 0 else -1
     for d in range(d0, d0 + f[f[D_COUNT] + od] * f[D_STEP], f[D_STEP]):
         for h in range(h0, h0 + f[f[H_COUNT] + oh] * f[H_STEP], f[H_STEP]):
             here = place((d * f[H] + h) * f[W] + begin)
             row = fetch_row(f, x, spot(f, X, n, g, d, h, begin), each, end - begin, shift(raw, waiting * CELLS))
+            if h > old:  # a row that the windows before did not have
+                ask_ahead(f, shift(x, spot(f, X, n, g, d, h, begin)), m)
             waiting += 1
             if waiting == 1:
                 a, here_a = row, here
