@@ -32,12 +32,21 @@ def lift_four(v, u, o, row, q):
         set_cell(row, j, SIZE, join_all(cell(row, j, SIZE), join_all(e, e1)))
 
 
-def lift_part(v, u, n, row, q):
+def ask_for_both(f, v, u, o, n):
+    """Ask for what follows n elements, and n logits, from o on."""
+    ask_ahead(f, shift(v, o), n)
+    if LOGITS:
+        ask_ahead(f, shift(u, o), n)
+
+
+def lift_part(f, v, u, n, row, q):
     """The cells of n elements, some of them in each lane."""
     clear(row)
     for o in range(0, n & -4 * VECTOR, 4 * VECTOR):
+        ask_for_both(f, v, u, o, 4 * VECTOR)
         lift_four(v, u, o, row, q)
     for o in range(n & -4 * VECTOR, n & -VECTOR, VECTOR):
+        ask_for_both(f, v, u, o, VECTOR)
         lift_run(v, u, o, row, q)
     o = n & -VECTOR
     for j in range(n & VECTOR - 1):
@@ -51,11 +60,11 @@ def clear(row):
             row[k * SIZE + j] = empty()
 
 
-def lift_plane(v, u, n, row, part, q):
+def lift_plane(f, v, u, n, row, part, q):
     """The cells of a plane of n elements."""
-    lift_part(v, u, min(n, PART), row, q)
+    lift_part(f, v, u, min(n, PART), row, q)
     for o in range(PART, n, PART):
-        lift_part(shift(v, o), shift(u, o), min(n - o, PART), part, q)
+        lift_part(f, shift(v, o), shift(u, o), min(n - o, PART), part, q)
         for k in range(ACCUMULATORS):
             for j in range(VECTOR):
                 row[k * SIZE + j] = join(row[k * SIZE + j], part[k * SIZE + j])
@@ -86,7 +95,7 @@ def lift_tile(f, a, x, logit, n, g, planes, tile, part, par, numbers_):
     for i in range(planes if RECOMPUTE else 0):
         plane_parameters(f, a, n, g, shift(par, i))
         v, u = shift(x, spot(f, X, n, g, 0, 0, 0)), shift(logit, logit_spot(f, n, g, 0, 0, 0))
-        lift_plane(v, u, f[D] * f[H] * f[W], shift(tile, i * VECTOR), part, numbers_ + lane_params(par, i))
+        lift_plane(f, v, u, f[D] * f[H] * f[W], shift(tile, i * VECTOR), part, numbers_ + lane_params(par, i))
         n, g = next_plane(f, n, g)
     join_lanes(tile, part)
 

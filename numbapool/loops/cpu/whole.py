@@ -59,8 +59,10 @@ def choose_planes(f, x, first, planes, v, p, v1, p1):
         first_lanes(row, size - 1, u, q)
         fours = VECTOR + (max(size - VECTOR, 0) & -4 * VECTOR)
         for o in range(VECTOR, fours, 4 * VECTOR):
+            ask_ahead(f, shift(row, o), 4 * VECTOR)
             four_lanes(row, o, u, q)
         for o in range(fours, size, VECTOR):
+            ask_ahead(f, shift(row, o), VECTOR)
             more_lanes(row, min(o, size - VECTOR), u, q)
         n, g = next_plane(f, n, g)
     best_of_pairs(v1, p1, v, p, SIZE // 2)
