@@ -10,7 +10,8 @@ from numbapool.loops.cpu import three, weigh
 def constants() -> dict[str, int]:
     """Every constant by its name in C: fields of a plan as AT_..., since N, D or X would be no good names there."""
     fields = {f"AT_{name}": value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
-    common = {"OPERANDS": layout.OPERANDS} | {name: getattr(memory, name) for name in ("ASK_FROM", "ASK_LEAST", "ASK_MOST", "CELLS", "LANES", "VECTOR")}
+    common = {"OPERANDS": layout.OPERANDS}
+    common |= {name: getattr(memory, name) for name in ("ASK_FROM", "ASK_LEAST", "ASK_MOST", "CELLS", "LANES", "VECTOR")}
     for prefix, module in (("WEIGH", weigh), ("DETAIL", details)):
         common |= {f"{prefix}_{name}": value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
     common["DETAIL_WORK"] = detail.WORK
