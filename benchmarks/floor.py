@@ -15,6 +15,7 @@ from .timing import Contender
 
 SOURCE = Path(__file__).with_name("floor.c")
 LINE = 64  # bytes
+NOISE = 1 << 16  # bytes, after which it repeats
 # plain stores, and stores past the cache: the faster one is the floor
 KINDS = {"floor": 0, "floor past the cache": 1}
 
@@ -41,8 +42,8 @@ def library() -> ctypes.CDLL:
 
 
 def aligned(size: int) -> np.ndarray:
-    """Bytes that begin at a multiple of a cache line, all of them touched."""
-    memory = np.ones(size + LINE, np.uint8)
+    """Bytes that begin at a multiple of a cache line, all of them touched, and noise: some processors write zeros in half of the time."""
+    memory = np.resize(np.random.default_rng(0).integers(0, 256, NOISE, np.uint8), size + LINE)
     start = -memory.ctypes.data % LINE
     return memory[start:start + size]
 

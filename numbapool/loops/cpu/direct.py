@@ -210,9 +210,19 @@ def quad_back_run(gy, a, b, la, lb, at, n, share, out, slopes, q):
 def quad_back_plain(grad, n, share, out, gy, q):
     """The gradients of n 2x2 windows side by side where they do not depend on the elements: the same in both rows, in one row of `out`."""
     w = terms((real(0),), REFERENCE, share, *q)
+    if n < VECTOR:
+        quad_plain_run(grad, n, w, out, q)
+    else:
+        for o in range(0, n, VECTOR):
+            i = min(o, n - VECTOR)
+            quad_plain_run(shift(grad, i), VECTOR, w, shift(out, 2 * i), q)
+
+
+def quad_plain_run(grad, n, w, out, q):
+    """The gradients of n windows."""
     for j in range(n):
-        gy[j] = spread(real(0), (), times(load(grad, j), w), REFERENCE, *q)
-    weave_pairs(out, gy, gy, n)
+        e = spread(real(0), (), times(load(grad, j), w), REFERENCE, *q)
+        out[2 * j], out[2 * j + 1] = e, e
 
 
 def quad_back_across(grad, a, b, la, lb, n, share, out, slopes, gy, q):
