@@ -255,14 +255,13 @@ def vote(pooling: str) -> Iterator[Entry]:
 def draw(pooling: str) -> Iterator[Entry]:
     """The kernels of a draw, whose time is its random numbers': 2x2 windows have loops of their own, places of 64 bits serve all others."""
     formula = module(pooling)
-    ranked = getattr(formula, "by_rank", False)
     for dtype in FLOATS:
         for loop, backward, indexed in (("GENERAL", False, False), ("PLACES", False, True), ("PLACES", True, False)):
             def entry(name: str, *kind: bool, plain: bool = False, backward: bool = backward, indexed: bool = indexed, dtype: str = dtype) -> Entry:
                 return Entry(pooling, backward, dtype, name, lambda: kernels.draw_kernel(formula, backward, dtype, indexed, *kind), plain)
 
             yield entry(f"{loop}_WIDE", True, False, False, plain=True)
-            if dtype not in HALVES and not ranked:
+            if dtype not in HALVES:
                 quad = "QUAD" if loop == "GENERAL" else "PLACES_QUAD"
                 yield entry(quad, False, True, False)
                 yield entry(f"{quad}_CHANNELS", False, True, True)

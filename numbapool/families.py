@@ -284,7 +284,7 @@ class Draw(Select):
     def run(self, call: Call, backward: bool, indexed: bool, operands: dict[int, Any], distances: dict[int, Any], addresses: dict[int, Any]) -> None:
         """The kernel that suits the windows."""
         ranked = getattr(call.formula, "by_rank", False)
-        quad = not ranked and call.quad(operands, backward)
+        quad = call.quad(operands, backward)
         kernel = kernels.draw_kernel(call.formula, backward, call.dtype, indexed, self.wide(call), quad, call.lanes and quad)
         if ranked:
             numbers = [representable(call, p) for p in call.formula.parameters if p.kind == "number"]

@@ -18,7 +18,8 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         spread for elements in its reach.
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 vote    nothing: the most frequent element, see loops/cpu/vote.py
-draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements
+draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements,
+        and four_shares(p) -> of n = 4, so many of whose first three are below u times the fourth as the rank is
 order   weights on the host, weights_of(own, where, channels) and rank_weights(given, n), see loops/cpu/order.py; where they are learned
         rank_gradient(given, n, sums), and for devices portion(v, top) -> what is given for a rank counts before all are divided by their
         sum, top being the largest, and portion_slope(portion) -> its derivative, from itself
@@ -265,11 +266,12 @@ def draw_kernel(formula: types.ModuleType, backward: bool, dtype: str, indexed: 
     bound = dict(INDEXED=indexed, LEAST=np.nextafter(np.dtype(work).type(0), np.dtype(work).type(1)), place=np.int64 if wide else np.int32,
                  places=_stack("int64" if wide else "int32", LANES))
     if quad:
-        bound |= _quads(dtype, channel)
+        bound |= dict(one_of_four=draw.drawn_of_four, four_shares=draw.no_shares, **_quads(dtype, channel))
     else:
         bound |= dict(MOST_TAPS=order.MOST_TAPS, tap_lanes=_stack(work, order.MOST_TAPS * LANES))
     if getattr(formula, "by_rank", False):
         bound |= dict(draw=draw.draw_ranked, SHORT=False, numbers=fold.numbers1)
+        bound |= dict(one_of_four=draw.ranked_of_four, four_shares=formula.four_shares) if quad else {}
     return stamp(f"draw_{'quad_' if quad else ''}{'backward' if backward else 'forward'}", [draw, formula], dtype, bound)
 
 

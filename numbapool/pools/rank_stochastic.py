@@ -8,7 +8,7 @@ Gradient: training, 1 for the drawn element (pass the indices, the samples or th
 """
 import numpy as np
 
-from ..numeric import float64
+from ..numeric import float64, real
 from ..parameters import Parameter
 from . import rank, sort
 
@@ -41,6 +41,15 @@ def drawn_rank(u, n, alpha):
         total += p
         r += 1
     return r
+
+
+def four_shares(p):
+    """The running sums of the probabilities of three of four ranks, and of all: what drawn_rank compares and what it multiplies u by."""
+    alpha = float64(real(p[0]))
+    q = float64(1) - alpha
+    left = q * q * q * q
+    second, third = alpha * q, alpha * q * q
+    return alpha, alpha + second, alpha + second + third, float64(1) - left
 
 
 def weights_of(own, where, channels):

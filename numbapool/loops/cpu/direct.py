@@ -11,7 +11,6 @@ Legend: see rows.py and sweep.py; a, b, c rows of the input; la, lb rows of logi
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .cells import weave_pairs
 from .rows import *  # noqa: F403
 
 BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors

@@ -202,7 +202,7 @@ def draw_backward(plan, data, slot, lo, hi):
 
 # ---------------------------------------------------------------- 2x2 windows in one pass
 
-def drawn_of_four(a, b, c, d, u, right, below):
+def drawn_of_four(a, b, c, d, u, right, below, shares):
     """The drawn one of four elements, and its distance from the first."""
     s = chance(a)
     t = s + chance(b)
@@ -217,12 +217,37 @@ def drawn_of_four(a, b, c, d, u, right, below):
     return (y, i) if total == total else (total, last)
 
 
-def quad_drawn(p, q, side, u, right, below, y, where):
+def no_shares(p):
+    """Chances are the elements'."""
+    return ()
+
+
+def ranked_of_four(a, b, c, d, u, right, below, shares):
+    """The same by rank; the last NaN wins."""
+    ba, ca, da, cb, db, dc = above(b, a), above(c, a), above(d, a), above(c, b), above(d, b), above(d, c)
+    goal = float64(u) * shares[3]
+    s, t, v = shares[0] < goal, shares[1] < goal, shares[2] < goal
+    y, i = (c, below) if same_rank(ca, cb, not dc, not s, not t, not v) else (d, below + right)
+    y, i = (b, right) if same_rank(cb, db, not ba, s, t, v) else (y, i)
+    y, i = (a, place(0)) if same_rank(ba, ca, da, s, t, v) else (y, i)
+    y, i = (a, place(0)) if a != a else (y, i)
+    y, i = (b, right) if b != b else (y, i)
+    y, i = (c, below) if c != c else (y, i)
+    return (d, below + right) if d != d else (y, i)
+
+
+def same_rank(p, q, r, s, t, v):
+    """Whether as many of p, q, r are true as of s, t, v."""
+    odd, more = (p != q) != r, (s != t) != v
+    return (odd == more) & (((p & q) | (r & (p | q))) == ((s & t) | (v & (s | t))))
+
+
+def quad_drawn(p, q, side, u, right, below, y, where, shares):
     """y and the distances from the first elements of BLOCK windows."""
     p1, q1 = shift(p, side), shift(q, side)
     for j in range(BLOCK):
         a, b, c, d = load(p, STEP * j), load(p1, STEP * j), load(q, STEP * j), load(q1, STEP * j)
-        v, i = drawn_of_four(a, b, c, d, u[j], right, below)
+        v, i = one_of_four(a, b, c, d, u[j], right, below, shares)
         store(y, j, v)
         if INDEXED:
             where[j] = i
@@ -233,7 +258,7 @@ def draw_quad_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
     where, u, drawn, short, out = places(), wide_lanes(), (-1, 0, 0), raw_block(), raw_block()
-    li, down = lane_step(f, INDEX), f[RECORDS + RECORD * X + 3] * f[H_STEP]
+    li, down, shares = lane_step(f, INDEX), f[RECORDS + RECORD * X + 3] * f[H_STEP], four_shares(doubles(a[NUMBERS]))
     side, right, below = row_step(f, X) * f[W_STEP] if CHANNEL else 1, place(f[W_STEP]), place(f[H_STEP] * f[W])
     n, g, od, oh = row_of(f, lo)
     for _ in range(lo, hi):
@@ -247,7 +272,7 @@ def draw_quad_forward(plan, data, slot, lo, hi):
             for k in range(0, m, BLOCK):
                 i = max(min(k, m - BLOCK), 0)
                 quad_drawn(shift(p, STEP * i), shift(q, STEP * i), apart, shift(own, i), right, below, shift(to, i) if m >= BLOCK else out,
-                           shift(where, i))
+                           shift(where, i), shares)
             if m < BLOCK:
                 for j in range(m):
                     to[j] = out[j]
@@ -257,12 +282,12 @@ def draw_quad_forward(plan, data, slot, lo, hi):
         n, g, od, oh = next_row(f, n, g, od, oh)
 
 
-def quad_given(p, q, side, u, grad, top, down, across):
+def quad_given(p, q, side, u, grad, top, down, across, shares):
     """g at the drawn elements of BLOCK windows and 0 at the others, in rows from `top` on."""
     p1, q1, bottom, top1, bottom1 = shift(p, side), shift(q, side), shift(top, down), shift(top, across), shift(top, down + across)
     for j in range(BLOCK):
         a, b, c, d, gy = load(p, STEP * j), load(p1, STEP * j), load(q, STEP * j), load(q1, STEP * j), load(grad, j)
-        v, i = drawn_of_four(a, b, c, d, u[j], place(1), place(2))
+        v, i = one_of_four(a, b, c, d, u[j], place(1), place(2), shares)
         store(top, STEP * j, gy if i == place(0) else real(0))
         store(top1, STEP * j, gy if i == place(1) else real(0))
         store(bottom, STEP * j, gy if i == place(2) else real(0))
@@ -274,7 +299,7 @@ def draw_quad_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, grad, gx = elements(a[X]), elements(a[Y]), elements(a[GRAD_X])
     u, drawn, short, out, gl = wide_lanes(), (-1, 0, 0), raw_block(), raw_block(), raw_block()
-    side, across = row_step(f, X) if CHANNEL else 1, row_step(f, GRAD_X) if CHANNEL else 1
+    side, across, shares = row_step(f, X) if CHANNEL else 1, row_step(f, GRAD_X) if CHANNEL else 1, four_shares(doubles(a[NUMBERS]))
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
         for od in range(f[OD]):
@@ -288,20 +313,20 @@ def draw_quad_backward(plan, data, slot, lo, hi):
                         for j in range(m):
                             gl[j] = gy[j]
                         gy = gl
-                    give_quads(f, p, q, apart, shift(u, skip), gy, to, across, m, out)
+                    give_quads(f, p, q, apart, shift(u, skip), gy, to, across, m, out, shares)
                 clear_rest(f, gx, gx, n, g, od, oh, lanes_of(f, g))
 
 
-def give_quads(f, p, q, side, u, gy, to, across, m, out):
+def give_quads(f, p, q, side, u, gy, to, across, m, out, shares):
     """`quad_given` for m windows, BLOCK at a time; the last block lies over the one before."""
     down = f[RECORDS + RECORD * GRAD_X + 3]
     for k in range(0, m, BLOCK):
         i = max(min(k, m - BLOCK), 0)
         p2, q2, u2, gy2 = shift(p, STEP * i), shift(q, STEP * i), shift(u, i), shift(gy, i)
         if CHANNEL and m >= BLOCK:
-            quad_given(p2, q2, side, u2, gy2, shift(to, i), down, across)
+            quad_given(p2, q2, side, u2, gy2, shift(to, i), down, across, shares)
         else:
-            quad_given(p2, q2, side, u2, gy2, out, 2 * BLOCK, BLOCK if CHANNEL else 1)
+            quad_given(p2, q2, side, u2, gy2, out, 2 * BLOCK, BLOCK if CHANNEL else 1, shares)
             put_quads(shift(to, STEP * i), down, across, min(m, BLOCK), out)
 
 
