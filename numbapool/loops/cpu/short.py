@@ -148,6 +148,9 @@ def choose_nine(f, x, n, g, od, oh, chunk, each, s, best, where):
         o = f[chunk + C_OUT] + i
         w, wide = f[f[W_FIRST] + o], f[f[W_COUNT] + o]
         a, right, end = shift(x, spot(f, X, n, g, d, h, w)), min(wide - 1, 1), wide - 1
+        moved = (w - f[f[W_FIRST] + max(o - 1, 0)]) * across
+        ask_ahead(f, shift(a, one * down), moved)
+        ask_ahead(f, shift(a, two_on * down), moved)
         nine(shift(best, i * each), shift(where, i * each), a, shift(a, one * down), shift(a, two_on * down), right * across, end * across,
              place(row + w), place(row + w + one * f[W]), place(row + w + two_on * f[W]), place(right), place(end), each)
 
@@ -181,6 +184,8 @@ def choose_quad(f, x, n, g, od, oh, chunk, each, s, best, where):
     c, below = shift(a, more * f[RECORDS + RECORD * X + 3]), place(here + more * f[W])  # of a window of one row that row, once more
     if each == 1:
         m = f[chunk + C_LANES]
+        ask_ahead(f, a, 2 * m)
+        ask_ahead(f, c, 2 * m)
         for k in range(0, m, 16):
             if m < 16:
                 four(best, where, a, shift(a, 1), c, shift(c, 1), 2, here, below, s[8], m)
@@ -191,5 +196,7 @@ def choose_quad(f, x, n, g, od, oh, chunk, each, s, best, where):
     else:
         for i in range(f[chunk + C_LANES]):
             p, q = shift(a, 2 * i * across), shift(c, 2 * i * across)
+            ask_ahead(f, p, 2 * each)
+            ask_ahead(f, q, 2 * each)
             four(shift(best, i * each), shift(where, i * each), p, shift(p, across), q, shift(q, across), 1, place(here + 2 * i),
                  place(below + 2 * i), s[8], each)
