@@ -21,6 +21,7 @@ from .numeric import HALVES, real_name, storage_name
 from .prepared import Maker, Prepared, Source, Stage
 from .windows import Axis
 
+INDEX_BYTES = 16  # an index's 8 counted twice: it is not read before the backward pass, unlike y
 SCRATCH_BYTES = 1 << 18  # of a plane that is summed in scratch memory: a quarter of a second-level cache
 SCRATCH = 1 << 20  # elements of a half type's scratch plane that a group of channels aims at
 NAMES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -157,7 +158,8 @@ class Call:
 
     def choices(self, operands: dict[int, Any], gradient: bool = False, axes: Any = None) -> tuple[str | None, plan.Plan]:
         """How select.py's loops choose, and their plan; axes : of windows that are not the call's."""
-        past = memory.past_cache(8 * prod(self.out_dims)) if at.INDEX in operands and not gradient else self.past_cache(gradient)
+        indexed = at.INDEX in operands and not gradient
+        past = self.past_cache(gradient) + (2 * memory.past_cache(INDEX_BYTES * prod(self.out_dims)) if indexed else 0)
         dims, own, *others = self.arguments(operands, gradient, 1, gradient)
         arguments = (dims, axes or own, *others, past)
         return choices.build(*arguments) if self.extras is not None else choices.cached(max(*self.x.dims[2:], *self.outputs), *arguments)

@@ -57,7 +57,7 @@ def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes:
 
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,
           grad_channels_last: bool | None = None, scratch_planes: int = 0, itemsize: int = 4,
-          past_cache: bool = False) -> tuple[str | None, Plan]:
+          past_cache: int = 0) -> tuple[str | None, Plan]:
     """How to choose, and the plan of a call; the arguments are those of plan.build.  "whole": windows are whole planes, for whole.py."""
     size, whole = dims, dims
     planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,), grad_channels_last is not None)

@@ -86,9 +86,10 @@ class Library:
     def way(size: int) -> Callable[[tuple[int, ...], np.dtype], tuple[np.ndarray, int]]:
         """How memory of so many bytes is made.
 
-        What is written past the caches is written in whole lines; malloc's memory of that size begins 16 bytes into one.
+        What is written past the caches is written in whole lines; malloc's memory of that size begins 16 bytes into one.  Indices go there
+        from half of the size on.
         """
-        return aligned if past_cache(size) else allocated
+        return aligned if past_cache(2 * size) else allocated
 
     def hand_over(self, memory: Any) -> Any:
         """Turn memory of a maker into what the caller receives."""

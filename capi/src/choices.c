@@ -67,7 +67,7 @@ static shape shape_of(const geometry *g, const table *chunks)
 }
 
 /* How to choose, and the plan of a call; the arguments are those of plan_general.  WHOLE: windows are whole planes. */
-shape plan_choices(context *c, const geometry *given, int64_t width, int gradient, int scratch_planes, int itemsize, bool past_cache, plan *made)
+shape plan_choices(context *c, const geometry *given, int64_t width, int gradient, int scratch_planes, int itemsize, int past_cache, plan *made)
 {
     static const bool full[OPERANDS] = {[AT_X] = true};
     geometry seen = *given, *g = &seen;

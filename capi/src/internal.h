@@ -126,7 +126,7 @@ shape small(const geometry *g, bool backward);         /* sweeps.small */
 plan plan_small(context *c, const geometry *g, int gradient, bool past_cache);
 plan plan_three(context *c, const geometry *g, int lifts, int terms, int itemsize, bool past_cache);
 bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsize, int gradient, bool past_cache, plan *made); /* false: none */
-shape plan_choices(context *c, const geometry *g, int64_t width, int gradient, int scratch_planes, int itemsize, bool past_cache, plan *made);
+shape plan_choices(context *c, const geometry *g, int64_t width, int gradient, int scratch_planes, int itemsize, int past_cache, plan *made);
 
 /* ---------------------------------------------------------------- weighing sums (weigh.c) */
 

@@ -14,6 +14,7 @@
 #include "families.h"
 
 enum {
+    INDEX_BYTES = 16, /* an index's 8 counted twice: it is not read before the backward pass, unlike y */
     SCRATCH_BYTES = 1 << 18, /* of a plane that is summed in scratch memory: a quarter of a second-level cache */
     SCRATCH = 1 << 20,       /* elements of a half type's scratch plane that a group of channels aims at */
     WORTH = 1 << 18          /* elements read, below which waking threads costs more than it saves */
@@ -209,7 +210,7 @@ bool sweep_plan(call *k, const geometry *g, int lifts, int terms, bool gradient,
 
 shape choices_plan(call *k, const geometry *g, bool gradient, bool indexed, plan *made)
 {
-    bool past = indexed ? past_cache(8 * product(k->out_dims, 5)) : result_past_cache(k, gradient);
+    int past = result_past_cache(k, gradient) + (indexed && past_cache(INDEX_BYTES * product(k->out_dims, 5)) ? 2 : 0);
     return plan_choices(k->c, g, lanes_at_most(k, gradient), gradient_order(k, gradient), scratch_planes(k, gradient, 1, gradient),
                         real_bytes(k->dtype), past, made);
 }

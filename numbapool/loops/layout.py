@@ -24,7 +24,7 @@ WORK_SIZE = 29                            # bytes of scratch a slot
 RANKS = 30                                # order family: weights a row
 RANK_ROW, RANK_CHANNEL = 31, 32           # order family: -> row of weights for a window of n; distance between channels
 SORT_AT, SORT_SIZE = 33, 34               # order family: where in a slot the buffers begin, elements in each
-PAST_CACHE = 35                           # 1: the result is so large that it is written past the caches
+PAST_CACHE = 35                           # 1: the result is so large that it is written past the caches; 2: the index is; 3: both are
 # sweeps (cpu/sweep.py)
 CHUNKS, CHUNK_TABLE = 36, 37              # the windows along the last axis in chunks whose cells fit a row, for the forward pass
 SLICES, SLICE_TABLE = 38, 39              # the same for the backward pass: the inputs in parts, with the windows that cover them

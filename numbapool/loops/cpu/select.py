@@ -306,7 +306,7 @@ def put_rows(f, operand, out, at, best, rows, positions, each, put, raw):
 def put_values(f, y, best, n, s, raw):
     """Store values."""
     if s == 1:
-        put_cells(y, best, n, f[PAST_CACHE], raw)
+        put_cells(y, best, n, f[PAST_CACHE] & 1, raw)
     else:
         for j in range(n):
             store(y, j * s, best[j])
@@ -314,7 +314,7 @@ def put_values(f, y, best, n, s, raw):
 
 def put_places(f, index, where, n, s, wide):
     """Store places."""
-    if s == 1 and f[PAST_CACHE] and n & 7 == 0 and place_in_line(index) == 0:
+    if s == 1 and f[PAST_CACHE] & 2 and n & 7 == 0 and place_in_line(index) == 0:
         for j in range(n):
             wide[j] = where[j]
         for j in range(0, n, 8):
