@@ -91,6 +91,11 @@ def fetch_row(f, x, at, each, positions, raw):
     if each == 1:
         for j in range(positions):
             raw[j] = x[at + j * across]
+    elif down == 1:
+        for i in range(positions):
+            row, to = shift(x, at + i * across), shift(raw, i * each)
+            for j in range(each):
+                to[j] = row[j]
     else:
         for i in range(positions):
             for j in range(each):
@@ -477,7 +482,14 @@ def gather_index(plan, data, slot, lo, hi):
         m, plane = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW], spot(f, X, n, g, 0, 0, 0)
         for ow in range(f[OW] if f[CHANNEL_LANES] == 1 else 1):
             at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
-            if dense:
+            if dense and unit * ly * li == 1 and lx == 0:
+                row, to, here = shift(x, plane), shift(y, at), shift(index, ia)
+                for j in range(m):
+                    i = here[j]
+                    inside = i >= 0 and i < size
+                    store(to, j, load(row, i if inside else 0))
+                    wrong |= 0 if inside else 1
+            elif dense:
                 for j in range(m):
                     i = index[ia + j * li]
                     inside = i >= 0 and i < size
