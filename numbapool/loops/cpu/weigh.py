@@ -41,6 +41,9 @@ def add_taps(f, x, weights, at, spot, t, o, m, acc):
         elif s == 1:
             for j in range(m):
                 acc[j] = muladd(w, load(row, j), acc[j])
+        elif s == 2:
+            for j in range(m):
+                acc[j] = muladd(w, load(row, 2 * j), acc[j])
         else:
             for j in range(m):
                 acc[j] = muladd(w, load(row, j * s), acc[j])
