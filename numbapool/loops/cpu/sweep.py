@@ -426,19 +426,34 @@ def turn_run(out, u, n, gy, share, number, par, q):
 
 def cover_rows(f, held, w, n, chunk, each, d, h, lead):
     """Join what all rows of windows hand out that cover row (d, h) of the input."""
-    cells, size, fresh = f[chunk + C_LANES] * each, f[HELD_CELLS], 1
+    cells, size, count, one, two = f[chunk + C_LANES] * each, f[HELD_CELLS], 0, held, held
     for i in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
         for j in range(f[f[H_COVER] + h], f[f[H_COVER] + h + 1]):
             row = shift(held, held_slot(f, f[f[D_COVER] + i], f[f[H_COVER] + j]) * TERMS * size)
-            for k in range(TERMS):
-                if fresh:
-                    copy_row(shift(w, k * CELLS + lead), shift(row, k * size), cells)
-                else:
-                    merge_one(shift(w, k * CELLS + lead), shift(row, k * size), cells)
-            fresh = 0
-    if fresh:
-        for k in range(TERMS):
-            fill_row(shift(w, k * CELLS + lead), cells, real(0))
+            count += 1
+            if count == 1:
+                one = row
+            elif count == 2:
+                two = row
+            else:
+                for k in range(TERMS):
+                    to = shift(w, k * CELLS + lead)
+                    if count == 3:
+                        merge_three(to, shift(one, k * size), shift(two, k * size), shift(row, k * size), cells)
+                    else:
+                        merge_one(to, shift(row, k * size), cells)
+    for k in range(TERMS if count < 3 else 0):
+        some_rows(shift(w, k * CELLS + lead), shift(one, k * size), shift(two, k * size), count, cells)
+
+
+def some_rows(t, a, b, count, n):
+    """t = none, one or two rows joined."""
+    if count == 0:
+        fill_row(t, n, real(0))
+    elif count == 1:
+        copy_row(t, a, n)
+    else:
+        merge_two(t, a, b, n)
 
 
 def held_slot(f, od, oh):
@@ -478,13 +493,14 @@ def gather_columns(f, w, e, chunk, each, lead):
         at = f[W_COVER] + f[chunk + C_FROM] + i
         lo, hi = f[at], f[at + 1]
         if each > 1:
-            row = shift(e, i * each)
-            if lo == hi:
-                fill_row(row, each, real(0))
+            row, begin = shift(e, i * each), shift(w, lead - f[chunk + C_OUT] * each)
+            first, second = shift(begin, f[f[W_COVER] + lo] * each), shift(begin, f[f[W_COVER] + min(lo + 1, hi - 1)] * each)
+            if hi - lo < 3:
+                some_rows(row, first, second, hi - lo, each)
             else:
-                copy_row(row, shift(w, lead + (f[f[W_COVER] + lo] - f[chunk + C_OUT]) * each), each)
-            for o in range(lo + 1, hi):
-                merge_one(row, shift(w, lead + (f[f[W_COVER] + o] - f[chunk + C_OUT]) * each), each)
+                merge_three(row, first, second, shift(begin, f[f[W_COVER] + lo + 2] * each), each)
+            for o in range(lo + 3, hi):
+                merge_one(row, shift(begin, f[f[W_COVER] + o] * each), each)
         else:
             v = real(0)
             for o in range(lo, hi):
