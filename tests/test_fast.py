@@ -12,7 +12,8 @@ import pytest
 from cases import CASES, examples
 
 import numbapool
-from numbapool import composed, memory, operation, prepared, testing
+from numbapool import composed, memory, operation, plan, prepared, testing, windows
+from numbapool.loops import layout
 
 INF, NAN = np.inf, np.nan
 WIDTH = 70  # four vectors of 16 and a rest
@@ -364,6 +365,63 @@ def test_indices_past_the_caches(last, monkeypatch):
                 made.append([np.concatenate(r) for r in zip(*results, strict=True)])
             for a, b in zip(*made, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("last", [False, True])
+def test_indices_past_the_caches_and_y_not(last, monkeypatch):
+    """Indices go past the caches before y does, here by decree."""
+    x = np.random.default_rng(27).standard_normal((2, 6, 32, 16) if last else (2, 16, 6, 32)).astype(np.float32)
+    for window in ((2, 2, 0), (3, 1, 1), (4, 2, 1)):
+        usual = numbapool.max_pool2d(x, *window, return_indices=True, channels_last=last)
+        asked = []
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, "past_cache", lambda size, least=2 * usual[1].nbytes, asked=asked: asked.append(size) or size >= least)
+            patch.setattr(numbapool.libraries, "past_cache", lambda size: True)  # memory that begins at a line
+            patch.setattr(operation, "CALLS", prepared.Remembered())
+            past = numbapool.max_pool2d(x, *window, return_indices=True, channels_last=last)
+        assert sorted(asked) == [usual[0].nbytes, 2 * usual[1].nbytes]
+        for a, b in zip(usual, past, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("dims", "last", "ahead"), [
+    ((1, 64, 56, 56), False, 0), ((1, 64, 56, 56), True, 0), ((8, 64, 112, 112), False, memory.ASK_LEAST),
+    ((8, 64, 112, 112), True, 2 * 64 * 112), ((1, 512, 224, 224), True, memory.ASK_LEAST), ((1, 3, 4096, 4096), False, 2 * 4096)])
+def test_how_far_ahead_loops_ask(dims, last, ahead):
+    """Not where caches hold the input; else two rows, where these are neither too short to be worth it nor too long to stay until they are read."""
+    dims = (*dims[:2], 1, *dims[2:])
+    axes = tuple(windows.sliding(n, k, k, 0, 0, 1, False, "padded") for n, k in zip(dims[2:], (1, 2, 2), strict=True))
+    made = plan.build(dims, axes, ((layout.X, plan.dense(dims, last)),), last)
+    assert made.integers[layout.ASK] == ahead
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", ["max", "avg", "soft", "lip", "sort", "stochastic", "rank_stochastic"])
+def test_asking_ahead_changes_nothing(name, last, monkeypatch):
+    """Loops ask for memory that lies ahead, at last beyond the input; their results are those of loops that do not ask."""
+    rng, forward, backward = np.random.default_rng(28), getattr(numbapool, f"{name}_pool2d"), getattr(numbapool, f"{name}_pool2d_backward")
+    for kernel, stride, padding in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 3, 0))[:1 if name == "sort" else 4]:
+        places = [(n + 2 * padding - kernel) // stride + 1 for n in (11, 35)]
+        shape, outputs = ((2, *size, 18) if last else (2, 18, *size) for size in ((11, 35), places))
+        x, g, samples = rng.random(shape, np.float32), rng.standard_normal(outputs, np.float32), rng.random(outputs)
+        leading = {"lip": [rng.standard_normal(shape, np.float32)], "sort": [np.array([0.3, -1.0, 2.0, 0.1])]}.get(name, [])
+
+        def both(n, x=x, g=g, samples=samples, leading=leading, window=(kernel, stride, padding)):
+            """y and the gradients of the n-th inputs."""
+            args, own = (x[n], *(v[n] if v.ndim == 4 else v for v in leading), *window), {"samples": samples[n]} if "stochastic" in name else {}
+            y, grads = (call(*args, channels_last=last, **own) for call in (forward, functools.partial(backward, g[n])))
+            return [y, *(v for v in (grads if isinstance(grads, tuple) else (grads,)) if v.ndim == 4)]
+
+        usual, made = zip(both(slice(1)), both(slice(1, 2)), strict=True), []
+        with monkeypatch.context() as patch:
+            patch.setattr(plan, "ASK_FROM", 0)
+            patch.setattr(plan.Buffer, "plan", lambda *a, made=made, closed=plan.Buffer.plan: made.append(closed(*a)) or made[-1])
+            asking = both(slice(2))  # of another shape, so that the plans are others
+        assert made and all(p.integers[layout.ASK] > 0 for p in made)
+        for parts, whole in zip(usual, asking, strict=True):
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 @pytest.mark.jit
