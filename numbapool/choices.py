@@ -40,10 +40,10 @@ def parts_of(axis: Axis, channel_lanes: bool) -> tuple[int, int, int, int]:
     return stride, taps, power, -(-int(axis.count.max()) // power)
 
 
-def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes: bool, table: np.ndarray) -> str | None:
+def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes: bool, table: np.ndarray, planes: int = 1) -> str | None:
     """Which of the loops of short.py suits the windows: "quad", "nine", "short" or none; "pair": "quad" of a gradient, for one row of two columns."""
     d, h, w = axes
-    if any(a.first.ndim == 2 for a in axes) or not h.grid or not w.grid or d.count.max() > 1 or h.step > 1 or w.step > 1:
+    if any(a.first.ndim == 2 for a in axes) or not h.grid or not w.grid or d.count.max() > planes or h.step > 1 or w.step > 1:
         return None
     if max(h.grid[2], w.grid[2]) > 3 or (w.grid[1] > 2 and not channel_lanes) or (table[:, at.C_LANES] == 1).any():
         return None
@@ -69,8 +69,10 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     head, records, work = buffer.head, dict(operands), 0
     cells = CELLS // max(buffer.width, 1)
     table = chunks_of(axes[2], whole[4], cells)
-    shape = shape_of(whole, axes, records[at.X], channel_lanes, table)
-    every_plane = axes[0].count.size == whole[2] and axes[0].grid == (0, 1, 1)
+    deep = grad_channels_last is not None and axes[0].grid == (0, 2, 2) and axes[0].count.min() == 2 and axes[0].step == 1
+    shape = shape_of(whole, axes, records[at.X], channel_lanes, table, 1 + deep)
+    shape = shape if not deep or (shape == "quad" and grad_channels_last == channel_lanes) else None
+    every_plane = deep or (axes[0].count.size == whole[2] and axes[0].grid == (0, 1, 1))
     if shape in ("quad", "pair") and grad_channels_last == channel_lanes and every_plane:
         shape = "own"
     elif shape == "pair":

@@ -14,6 +14,7 @@ from cases import CASES, examples
 import numbapool
 from numbapool import composed, memory, operation, plan, prepared, testing, windows
 from numbapool.loops import layout
+from numbapool.memory import LANES
 
 INF, NAN = np.inf, np.nan
 WIDTH = 70  # four vectors of 16 and a rest
@@ -430,7 +431,7 @@ def test_asking_ahead_changes_nothing(name, last, monkeypatch):
 def test_indices_inside_and_outside_of_windows_side_by_side(dtype, last):
     """Planes whose indices name elements of their own windows, and planes where one or all name others; odd sizes, long rows, one lane more."""
     rng = np.random.default_rng(20)
-    shapes = (2, 3, 4, 6), (2, 2, 5, 37), (1, 2, 3, 2603), (2, 67, 5, 7), (1, 1, 2, 2), (1, 130, 2, 33), (2, 2, 1, 38)
+    shapes = (2, 3, 4, 6), (2, 2, 5, 37), (1, 2, 3, 2603), (2, 67, 5, 7), (1, 1, 2, 2), (1, 130, 2, 33), (1, LANES + 1, 3, 5), (2, 2, 1, 38)
     for shape, kernel in itertools.product(shapes, (2, (1, 2))):
         if kernel == 2 and shape[2] == 1:
             continue
@@ -459,6 +460,49 @@ def test_indices_inside_and_outside_of_windows_side_by_side(dtype, last):
             one[0, -1, -1, 0] = wrong
             with pytest.raises(ValueError, match="indices must lie between"):
                 numbapool.max_pool2d_backward(*given, kernel, indices=np.ascontiguousarray(order(one)), channels_last=last)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_gradients_of_windows_of_two_planes(dtype, last):
+    """2x2x2 windows side by side, whose elements are chosen again, NaN among them, or named by indices, inside of their windows and elsewhere."""
+    rng = np.random.default_rng(29)
+    for shape in (1, 3, 2, 2, 2), (2, 2, 4, 6, 8), (1, 5, 5, 7, 37), (2, 1, 3, 4, 68), (1, 1, 2, 3, 2603), (1, LANES + 1, 3, 4, 6):
+        x = rng.integers(0, 4, shape).astype(dtype)
+        x[rng.random(shape) < 0.05] = np.nan
+        given = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if last else x
+        y, index = numbapool.max_pool3d(given, 2, return_indices=True)
+        g, elsewhere = rng.integers(-5, 6, y.shape).astype(dtype), index.copy()
+        elsewhere[0, 0] = rng.integers(0, np.prod(shape[2:]), index[0, 0].shape)
+        for i, own in ((index, {}), (index, {"indices": index}), (elsewhere, {"indices": elsewhere})):
+            found = numbapool.max_pool3d_backward(g, given, 2, **own)
+            np.testing.assert_array_equal(found, indices_of(x, i, g.astype(np.float64))[1])
+        index[0, -1, 0, 0, 0] = np.prod(shape[2:])
+        with pytest.raises(ValueError, match="indices must lie between"):
+            numbapool.max_pool3d_backward(g, given, 2, indices=index)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_lane_more_than_are_taken_at_once(name, dtype):
+    """The last group of channels is then a single lane, which is no row of windows; of half types in large planes groups are of 16."""
+    rng, (leading, own) = np.random.default_rng(30), POOLINGS[name]
+    forward, backward = (getattr(numbapool, f"{name.partition('/')[0]}_pool2d{way}") for way in ("", "_backward"))
+    for shape in ((1, 17, 256, 257),) if dtype == "float16" else ((2, LANES + 1, 5, 8), (1, 2 * LANES + 1, 4, 4)):
+        x, logit = (rng.random(shape) + 0.5).astype(dtype), rng.standard_normal(shape).astype(dtype)
+        for window in ((2, 2, 0), (3, 2, 1), (2, 1, 0))[:1 if name == "sort" else 3]:
+            found = []
+            for last in (False, True):
+                order = (lambda v: np.ascontiguousarray(np.moveaxis(v, 1, -1))) if last else np.asarray
+                args = (order(x), *((order(logit),) if leading == "logit" else leading), *window)
+                y = forward(*args, **own, channels_last=last)
+                g = (np.arange(y.size) % 7).astype(dtype).reshape(np.moveaxis(y, -1, 1).shape if last else y.shape)
+                grad = backward(order(g), *args, **own, channels_last=last)
+                found.append([np.moveaxis(v, -1, 1) if last else v for v in (y, grad[0] if isinstance(grad, tuple) else grad)])
+            for a, b in zip(*found, strict=True):
+                testing.close(a, np.asarray(b, np.float64), 16.0)
 
 
 @pytest.mark.jit

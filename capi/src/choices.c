@@ -53,10 +53,10 @@ static bool whole_pairs(const axis *a)
 static bool single_places(const axis *a) { return a->regular && a->origin == 0 && a->stride == 1 && a->kernel == 1; }
 
 /* Which of the loops of short.py suits the windows: QUAD, NINE, SHORT or none; OWN: QUAD of a gradient, for one row of two columns. */
-static shape shape_of(const geometry *g, const table *chunks)
+static shape shape_of(const geometry *g, const table *chunks, int64_t planes)
 {
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
-    if (differs(g) || !h->regular || !w->regular || largest(d->count, d->outputs) > 1 || h->step > 1 || w->step > 1)
+    if (differs(g) || !h->regular || !w->regular || largest(d->count, d->outputs) > planes || h->step > 1 || w->step > 1)
         return NO_SHAPE;
     if (most(h->kernel, w->kernel) > 3 || (w->stride > 2 && !g->channel_lanes) || single(chunks))
         return NO_SHAPE;
@@ -80,8 +80,11 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     open_buffer(&b, g, g->channel_lanes ? width_of(w, size[1], width) : 1);
     int64_t cells = CELLS / most(b.width, 1);
     table found = chunks_of(c, w, g->dims[4], cells);
-    shape how = shape_of(g, &found);
-    bool every_plane = d->outputs == g->dims[2] && single_places(d);
+    bool deep = gradient != NO_GRADIENT && d->regular && d->origin == 0 && d->step == 1 && whole_pairs(d);
+    shape how = shape_of(g, &found, deep ? 2 : 1);
+    if (deep && (how != QUAD || (gradient == CHANNELS_LAST) != g->channel_lanes))
+        how = NO_SHAPE;
+    bool every_plane = deep || (d->outputs == g->dims[2] && single_places(d));
     if ((how == QUAD || how == OWN) && gradient != NO_GRADIENT && (gradient == CHANNELS_LAST) == g->channel_lanes && every_plane)
         how = OWN;
     else if (how == OWN)

@@ -1,4 +1,4 @@
-"""Owned: the gradient of chosen elements where windows of 2x2 or 1x2 lie side by side and so own their elements, each of which is written once.
+"""Owned: the gradient of chosen elements where windows of 2x2x2, 2x2 or 1x2 lie side by side and own their elements, each of which is written once.
 
 The elements are chosen again, or indices name them; a plane with an index that lies outside of its window is left to select.py's loop, which puts
 gradients anywhere.  Nothing is cleared before or added up.
@@ -12,9 +12,9 @@ from __future__ import annotations
 from ..layout import *  # noqa: F403
 from .direct import clear_rest
 from .rows import *  # noqa: F403
-from .sweep import runs_of
+from .sweep import flat
 
-CALLED = ("own_across", "own_pairs", "own_lanes")
+CALLED = ("own_across", "own_pairs", "own_lanes", "own_eights", "own_eight_lanes")
 
 
 def rest(n):
@@ -22,24 +22,32 @@ def rest(n):
     return (n - VECTOR, n & -VECTOR) if n > VECTOR and n & VECTOR - 1 else (0, n)
 
 
+def rows_of_gradient(f, positions, each):
+    """How the cells of a row of the gradient lie in memory: runs, and cells a run."""
+    return (1, positions * each) if flat(f, GRAD_X, each) else (positions, each)
+
+
 def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, wide):
     """The gradient's rows of a chunk of windows; 0 where each gives its own elements all that it has."""
     m, at, s, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y), 0
     tall, down = f[f[H_COUNT] + oh], f[RECORDS + RECORD * GRAD_X + 3]
     here, below = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], f[W] if tall > 1 else 1 << 62
-    to, (runs, cells, _, _) = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), runs_of(f, GRAD_X, 2 * m, each)
+    to, (runs, cells), lanes = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES]
     at_once = not HALF and runs == 1 and not f[PAST_CACHE]
+    together = tall > 1 and runs == 1 and down == cells  # two rows that follow one another end at a line where one may not
     if at_once:
         top, bottom = row_at(gx, to, top), row_at(gx, to + down, bottom)
-    for i in range(m if each > 1 else 1):
-        run, row = each if each > 1 else m, shift(grad, at + i * row_step(f, Y))
+    elif together:
+        bottom = shift(top, cells)
+    for i in range(m if lanes else 1):
+        run, row = each if lanes else m, shift(grad, at + i * row_step(f, Y))
         if s != 1:
             for j in range(run):
                 raw[j] = row[j * s]
             row = raw
         p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
         o, k = rest(m)  # whole vectors, and the last one again where there is a rest, which would be done one by one
-        if each > 1:
+        if lanes:
             wrong |= own_lanes(shift(top, 2 * i * each), shift(bottom, 2 * i * each), row, p, q, row_step(f, X), here + 2 * i, below, tall, each)
         elif tall == 1:
             wrong |= own_pairs(top, row, p, here, k)
@@ -52,10 +60,51 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
                                     below, VECTOR)
     for i in range(0 if at_once else runs):
         to = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START] + i)
-        put_cells(shift(gx, to), shift(top, i * cells), cells, f[PAST_CACHE], raw)
-        if tall > 1:
+        put_cells(shift(gx, to), shift(top, i * cells), 2 * cells if together else cells, f[PAST_CACHE], raw)
+        if tall > 1 and not together:
             put_cells(shift(gx, to + down), shift(bottom, i * cells), cells, f[PAST_CACHE], raw)
     return wrong
+
+
+def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, rows, raw, wide):
+    """`give_rows` for windows of two planes, whose four rows of the gradient are made in `rows`."""
+    m, at, s, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y), 0
+    here, below, behind = (2 * od * f[H] + 2 * oh) * f[W] + f[chunk + C_START], f[W], f[H] * f[W]
+    (runs, cells), lanes, (top, bottom, top2, bottom2) = rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES], rows
+    together = runs == 1 and f[RECORDS + RECORD * GRAD_X + 3] == cells
+    if together:
+        bottom, bottom2 = shift(top, cells), shift(top2, cells)
+    for i in range(m if lanes else 1):
+        run, row = each if lanes else m, shift(grad, at + i * row_step(f, Y))
+        if s != 1:
+            for j in range(run):
+                raw[j] = row[j * s]
+            row = raw
+        p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
+        p2, q2 = behind_of(f, p), behind_of(f, q)
+        if lanes:
+            k = 2 * i * each
+            wrong |= own_eight_lanes(shift(top, k), shift(bottom, k), shift(top2, k), shift(bottom2, k), row, p, q, p2, q2, row_step(f, X),
+                                     here + 2 * i, below, behind, each)
+            continue
+        o, k = rest(m)
+        wrong |= own_eights(top, bottom, top2, bottom2, row, p, q, p2, q2, here, below, behind, k)
+        if o > 0:
+            wrong |= own_eights(shift(top, 2 * o), shift(bottom, 2 * o), shift(top2, 2 * o), shift(bottom2, 2 * o), shift(row, o), shift(p, STEP * o),
+                                shift(q, STEP * o), shift(p2, STEP * o), shift(q2, STEP * o), here + 2 * o, below, behind, VECTOR)
+    for k in range(0, 4, 2 if together else 1):
+        for i in range(runs):
+            to = spot(f, GRAD_X, n, g, 2 * od + (k >> 1), 2 * oh + (k & 1), f[chunk + C_START] + i)
+            put_cells(shift(gx, to), shift(rows[k], i * cells), 2 * cells if together else cells, f[PAST_CACHE], raw)
+    return wrong
+
+
+def clear_planes_after(f, gx, n, g, d, each):
+    """Zero the planes from d on, which no window covers."""
+    for i in range(d, f[D]):
+        for h in range(f[H]):
+            for w in range(f[W]):
+                zero(gx, gx, spot(f, GRAD_X, n, g, i, h, w), each, lane_step(f, GRAD_X))
 
 
 def memory_at(gx, at, row):
@@ -72,15 +121,22 @@ def owned_backward(plan, data, slot, lo, hi):
     """Planes lo..hi of gx: each g (or value) goes to the chosen element of its window."""
     f, a = integers(plan), integers(data)
     grad, gx, source = elements(a[Y]), elements(a[GRAD_X]), opened(a)
-    raw, wide, top, bottom = raw_rows(), wide_places(), value_rows(), value_rows()
+    raw, wide, top, bottom, top2, bottom2 = raw_rows(), wide_places(), value_rows(), value_rows(), value_rows(), value_rows()
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
         each, wrong = lanes_of(f, g), 0
         for od in range(f[OD]):
+            deep = f[f[D_COUNT] + od]
             for oh in range(f[OH]):
                 for c in range(f[CHUNKS]):
-                    wrong |= give_rows(f, gx, grad, source, n, g, od, oh, f[CHUNK_TABLE] + CHUNK * c, each, top, bottom, raw, wide)
-                clear_rest(f, gx, gx, n, g, od, oh, each, f[f[H_COUNT] + oh])
+                    chunk = f[CHUNK_TABLE] + CHUNK * c
+                    if deep > 1:
+                        wrong |= give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, (top, bottom, top2, bottom2), raw, wide)
+                    else:
+                        wrong |= give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, wide)
+                for i in range(deep):
+                    clear_rest(f, gx, gx, n, g, deep * od + i, oh, each, f[f[H_COUNT] + oh])
+        clear_planes_after(f, gx, n, g, f[f[D_FIRST] + f[OD] - 1] + f[f[D_COUNT] + f[OD] - 1], each)
         if wrong != 0:
             mark(a, plane)
     if f[PAST_CACHE]:
@@ -115,6 +171,59 @@ def chosen_across(top, bottom, grad, p, q, here, below, n):
         top[2 * j + 1] = real(0) if (not right) | low | corner else g
         bottom[2 * j] = real(0) if (not low) | corner else g
         bottom[2 * j + 1] = g if corner else real(0)
+    return 0
+
+
+def plane_behind(f, p):
+    """The elements a plane behind."""
+    return shift(p, f[RECORDS + RECORD * X + 2])
+
+
+def first_of_eight(a, b, c, d, e, u, v, w):
+    """Which of eight elements is chosen, as eight flags."""
+    on1 = better(b, a)
+    best = b if on1 else a
+    on2 = better(c, best)
+    best = c if on2 else best
+    on3 = better(d, best)
+    best = d if on3 else best
+    on4 = better(e, best)
+    best = e if on4 else best
+    on5 = better(u, best)
+    best = u if on5 else best
+    on6 = better(v, best)
+    on7 = better(w, v if on6 else best)
+    late6 = on7 | on6
+    late5 = late6 | on5
+    late4 = late5 | on4
+    late3 = late4 | on3
+    late2 = late3 | on2
+    return late2 | on1, on1 & (not late2), on2 & (not late3), on3 & (not late4), on4 & (not late5), on5 & (not late6), on6 & (not on7), on7
+
+
+def chosen_eights(top, bottom, top2, bottom2, grad, p, q, p2, q2, here, below, behind, n):
+    """Four rows of the gradient, two of each of two planes: g where the chosen element is, else 0."""
+    for j in range(n):
+        g = load(grad, j)
+        c = first_of_eight(load(p, 2 * j), load(p, 2 * j + 1), load(q, 2 * j), load(q, 2 * j + 1),
+                           load(p2, 2 * j), load(p2, 2 * j + 1), load(q2, 2 * j), load(q2, 2 * j + 1))
+        top[2 * j], top[2 * j + 1] = real(0) if c[0] else g, g if c[1] else real(0)
+        bottom[2 * j], bottom[2 * j + 1] = g if c[2] else real(0), g if c[3] else real(0)
+        top2[2 * j], top2[2 * j + 1] = g if c[4] else real(0), g if c[5] else real(0)
+        bottom2[2 * j], bottom2[2 * j + 1] = g if c[6] else real(0), g if c[7] else real(0)
+    return 0
+
+
+def chosen_eight_lanes(top, bottom, top2, bottom2, grad, p, q, p2, q2, side, here, below, behind, n):
+    """The same for one window of n lanes, whose elements follow one another by n in the rows of the gradient."""
+    for j in range(n):
+        g = load(grad, j)
+        c = first_of_eight(load(p, j), load(p, side + j), load(q, j), load(q, side + j), load(p2, j), load(p2, side + j), load(q2, j),
+                           load(q2, side + j))
+        top[j], top[n + j] = real(0) if c[0] else g, g if c[1] else real(0)
+        bottom[j], bottom[n + j] = g if c[2] else real(0), g if c[3] else real(0)
+        top2[j], top2[n + j] = g if c[4] else real(0), g if c[5] else real(0)
+        bottom2[j], bottom2[n + j] = g if c[6] else real(0), g if c[7] else real(0)
     return 0
 
 
@@ -175,6 +284,43 @@ def named_across(top, bottom, grad, p, q, here, below, n):
         top[2 * j + 1] = g if k == 1 else real(0)
         bottom[2 * j] = g if k == below else real(0)
         bottom[2 * j + 1] = g if k == below + 1 else real(0)
+    return wrong
+
+
+def same_indices(f, p):
+    """The indices of a row of windows: those of all planes."""
+    return p
+
+
+def far_from(k, below, behind):
+    """0 where one of a window's eight elements is named, whose first is at 0."""
+    k = k - behind if k >= behind else k
+    return (k - below if k >= below else k) >> 1
+
+
+def named_eights(top, bottom, top2, bottom2, grad, p, q, p2, q2, here, below, behind, n):
+    """Four rows of the gradient, two of each of two planes: g where an index says, else 0."""
+    wrong = 0
+    for j in range(n):
+        g, k = load(grad, j), p[j] - here - 2 * j
+        wrong |= far_from(k, below, behind)
+        top[2 * j], top[2 * j + 1] = g if k == 0 else real(0), g if k == 1 else real(0)
+        bottom[2 * j], bottom[2 * j + 1] = g if k == below else real(0), g if k == below + 1 else real(0)
+        top2[2 * j], top2[2 * j + 1] = g if k == behind else real(0), g if k == behind + 1 else real(0)
+        bottom2[2 * j], bottom2[2 * j + 1] = g if k == behind + below else real(0), g if k == behind + below + 1 else real(0)
+    return wrong
+
+
+def named_eight_lanes(top, bottom, top2, bottom2, grad, p, q, p2, q2, side, here, below, behind, n):
+    """The same for one window of n lanes."""
+    wrong = 0
+    for j in range(n):
+        g, k = load(grad, j), p[j] - here
+        wrong |= far_from(k, below, behind)
+        top[j], top[n + j] = g if k == 0 else real(0), g if k == 1 else real(0)
+        bottom[j], bottom[n + j] = g if k == below else real(0), g if k == below + 1 else real(0)
+        top2[j], top2[n + j] = g if k == behind else real(0), g if k == behind + 1 else real(0)
+        bottom2[j], bottom2[n + j] = g if k == behind + below else real(0), g if k == behind + below + 1 else real(0)
     return wrong
 
 

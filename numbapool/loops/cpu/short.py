@@ -159,8 +159,9 @@ def choose_nine(f, x, n, g, od, oh, chunk, each, s, best, where):
 
 def quad_windows(f, n, g, chunk, each, s):
     """Set the positions of a chunk."""
-    for j in range(f[chunk + C_LANES] if each == 1 else each):
-        s[8][j] = place(2 * j if each == 1 else 0)
+    apart = f[CHANNEL_LANES] == 0
+    for j in range(f[chunk + C_LANES] if apart else each):
+        s[8][j] = place(2 * j if apart else 0)
 
 
 def four(v, p, a, b, c, d, step, here, below, column, n):
@@ -182,7 +183,7 @@ def choose_quad(f, x, n, g, od, oh, chunk, each, s, best, where):
     d, h, w, across = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[chunk + C_START], row_step(f, X)
     a, here, more = shift(x, spot(f, X, n, g, d, h, w)), place((d * f[H] + h) * f[W] + w), f[f[H_COUNT] + oh] - 1
     c, below = shift(a, more * f[RECORDS + RECORD * X + 3]), place(here + more * f[W])  # of a window of one row that row, once more
-    if each == 1:
+    if f[CHANNEL_LANES] == 0:  # a last one of many channels is a single lane, and no row of windows
         m = f[chunk + C_LANES]
         ask_ahead(f, a, 2 * m)
         ask_ahead(f, c, 2 * m)
