@@ -59,16 +59,69 @@ def quad_across(y, a, b, la, lb, n, share, q):
     return fine
 
 
+def short_rows(f, oh, end, cells):
+    """How many of `end` rows of windows are done together: of rows too short for a vector, as many as lie in a row of cells."""
+    dense = f[RECORDS + RECORD * Y + 3] == f[OW]
+    return min(f[OH] - oh, end, (CELLS - 2 * VECTOR) // cells - 1) if f[OW] < VECTOR and dense else 1
+
+
+def line_up(f, operand, x, n, g, d, oh, rows, upper, lower):
+    """Copy the upper and the lower rows of elements of some rows of windows, one behind the other."""
+    cells, down = 2 * f[OW], f[RECORDS + RECORD * operand + 3] * f[H_STEP]
+    last = spot(f, operand, n, g, d, f[H] - 1, f[W] - 1)
+    for i in range(rows):
+        at = spot(f, operand, n, g, d, f[f[H_FIRST] + oh + i], f[f[W_FIRST]])
+        ask_ahead(f, shift(x, at), cells)
+        ask_ahead(f, shift(x, at + down), cells)
+        copy_short(shift(upper, i * cells), shift(x, at), cells, down > 0 and at + 2 * VECTOR <= last)
+        copy_short(shift(lower, i * cells), shift(x, at + down), cells, down > 0 and at + down + 2 * VECTOR <= last)
+
+
+def copy_short(to, x, n, more):
+    """Copy fewer elements than two vectors have; more : whether what follows them may be read, and is overwritten later."""
+    if more:
+        for j in range(2 * VECTOR):
+            to[j] = x[j]
+    else:
+        for j in range(n):
+            to[j] = x[j]
+
+
+def quad_short_forward(f, a, x, logit, y, task, n, g, od, oh, rows, lines, q):
+    """Some rows of 2x2 windows that are shorter than a vector."""
+    upper, lower, upper2, lower2 = lines
+    line_up(f, X, x, n, g, f[f[D_FIRST] + od], oh, rows, upper, lower)
+    if LOGITS:
+        line_up(f, LOGIT, logit, n, g, f[f[D_FIRST] + od], oh, rows, upper2, lower2)
+    share, to, m = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]]), shift(y, spot(f, Y, n, g, od, oh, 0)), f[OW]
+    if quad_across(to, upper, lower, upper2, lower2, rows * m, share, q):
+        return
+    for i in range(rows):  # one by one: which rows are done together is the threads' affair
+        k = 2 * i * m
+        if not quad_across(shift(to, i * m), shift(upper, k), shift(lower, k), shift(upper2, k), shift(lower2, k), m, share, q):
+            mark(a, task + i)
+
+
 def quad_forward(plan, data, slot, lo, hi):
     """Rows lo..hi of y: 2x2 windows."""
     f, a = integers(plan), integers(data)
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
-    par, q, plane = row4(), numbers(doubles(a[NUMBERS])), -1
+    par, q, plane, lines, done = row4(), numbers(doubles(a[NUMBERS])), -1, (raw1(), raw1(), raw1(), raw1()), lo
     n, g, od, oh = row_of(f, lo)
     for r in range(lo, hi):
+        if not CHANNEL:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
+            if r < done:
+                continue
         if PARAMETERS > 0 and n * f[G] + g != plane:
             plane = n * f[G] + g
             plane_parameters(f, a, n, g, par)
+        if not CHANNEL:
+            rows = short_rows(f, oh, hi - r, 2 * f[OW])
+            if rows > 1:
+                quad_short_forward(f, a, x, logit, y, r, n, g, od, oh, rows, lines, q + lane_params(par, 0))
+                done = r + rows
+                n, g, od, oh = next_row(f, n, g, od, oh + rows - 1)
+                continue
         d, h, w = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[W_FIRST]]
         share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]])
         at, down = spot(f, X, n, g, d, h, w), f[RECORDS + RECORD * X + 3] * f[H_STEP]
@@ -273,13 +326,22 @@ def quad_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, logit, grad, gx, gl = elements(a[X]), elements(a[LOGIT]), elements(a[Y]), elements(a[GRAD_X]), elements(a[GRAD_LOGIT])
     par, q, plane, out, raw = row4(), numbers(doubles(a[NUMBERS])), -1, row4(), raw1()
-    pack, slopes, r = row1(), row1(), lo
+    pack, slopes, r, whole, lines = row1(), row1(), lo, row4(), (raw1(), raw1(), raw1(), raw1())
     n, g, od, oh = row_of(f, r)
     while r < hi:
         if PARAMETERS > 0 and n * f[G] + g != plane:
             plane = n * f[G] + g
             plane_parameters(f, a, n, g, par)
         m, rows = lanes_of(f, g), 1 if CHANNEL else min(BAND, min(f[OH] - oh, hi - r))
+        if not CHANNEL:
+            together = short_rows(f, oh, hi - r, f[W] + f[W])
+            if together > 1:
+                if not quad_back_short(f, a, x, logit, grad, gx, gl, n, g, od, oh, together, out, slopes, pack, raw, whole, lines,
+                                       q + lane_params(par, 0)):
+                    mark(a, n * f[G] + g)
+                r += together
+                n, g, od, oh = next_row(f, n, g, od, oh + together - 1)
+                continue
         if CHANNEL:
             fine = quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, slopes, pack, raw, q)
         else:
@@ -314,6 +376,37 @@ def quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes
             put_row(f, gx, gl, to + below, out, i * PITCH + (CELLS if RECOMPUTE else 0), 2 * cells, raw)
             put_slopes(f, a, n, g, od, oh + i, o, shift(slopes, i * PITCH), cells, row_step(f, GRAD_PARAM))
     return fine
+
+
+def quad_back_short(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes, gy, raw, whole, lines, q):
+    """The gradients of some rows of 2x2 windows that are shorter than a vector, which are stored as one; whether the common reference suits them."""
+    m, under, (upper, lower, upper2, lower2) = f[OW], CELLS if RECOMPUTE else 0, lines
+    if RECOMPUTE:
+        line_up(f, X, x, n, g, od, oh, rows, upper, lower)
+        if LOGITS:
+            line_up(f, LOGIT, logit, n, g, od, oh, rows, upper2, lower2)
+    share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh, 0))
+    fine = quad_back_across(row, upper, lower, upper2, lower2, rows * m, share, out, slopes, gy, q)
+    size = f[W] * (2 * rows if oh + rows < f[OH] else f[H] - 2 * oh)  # and what no window covers
+    for k in range(2 if LOGITS else 1):
+        made, to = shift(out, 2 * k * CELLS), shift(whole, 2 * k * CELLS)
+        for i in range(rows):
+            lay_row(shift(to, 2 * i * f[W]), shift(made, 2 * i * m), 2 * m, f[W])
+            lay_row(shift(to, (2 * i + 1) * f[W]), shift(made, under + 2 * i * m), 2 * m, f[W])
+        for j in range(2 * rows * f[W], size):
+            to[j] = real(0)
+    put_row(f, gx, gl, spot(f, GRAD_X, n, g, od, 2 * oh, 0), whole, 0, size, raw)
+    for i in range(rows):
+        put_slopes(f, a, n, g, od, oh + i, 0, shift(slopes, i * m), m, row_step(f, GRAD_PARAM))
+    return fine
+
+
+def lay_row(to, made, n, width):
+    """A row of fewer than two vectors, and zeros up to its width; what follows is overwritten later."""
+    for j in range(2 * VECTOR):
+        to[j] = made[j]
+    for j in range(n, width):
+        to[j] = real(0)
 
 
 def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, slopes, gy, raw, q):
