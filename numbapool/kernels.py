@@ -144,7 +144,7 @@ def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, sh
     if shape == "own":
         told = dict(opened=owned.elements_of, told_by=owned.rows_of, own_across=owned.chosen_across, own_pairs=owned.chosen_pairs,
                     own_lanes=owned.chosen_lanes, own_eights=owned.chosen_eights, own_eight_lanes=owned.chosen_eight_lanes,
-                    behind_of=owned.plane_behind, STEP=2)
+                    behind_of=owned.plane_behind, lined=owned.line_elements, STEP=2)
         return stamp("owned_backward", [owned, formula], dtype, _owning(dtype) | told)
     return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
 
@@ -250,7 +250,7 @@ def owned_kernel(dtype: str, shape: str) -> Callable[..., None]:
         return stamp("whole_backward", [whole], dtype, dict(opened=whole.indices_of, told_by=whole.read_places, **_tiles(dtype, "int64")))
     told = dict(opened=owned.indices_of, told_by=owned.index_row, own_across=owned.named_across, own_pairs=owned.named_pairs,
                 own_lanes=owned.named_lanes, own_eights=owned.named_eights, own_eight_lanes=owned.named_eight_lanes,
-                behind_of=owned.same_indices, STEP=1)
+                behind_of=owned.same_indices, lined=owned.line_indices, STEP=1)
     return stamp("owned_backward", [owned], dtype, _owning(dtype) | told)
 
 

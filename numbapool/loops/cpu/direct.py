@@ -80,11 +80,16 @@ def line_up(f, operand, x, n, g, d, oh, rows, upper, lower):
 def copy_short(to, x, n, more):
     """Copy fewer elements than two vectors have; more : whether what follows them may be read, and is overwritten later."""
     if more:
-        for j in range(2 * VECTOR):
-            to[j] = x[j]
+        copy_two(to, x)
     else:
         for j in range(n):
             to[j] = x[j]
+
+
+def copy_two(to, x):
+    """Copy two vectors of elements."""
+    for j in range(2 * VECTOR):
+        to[j] = x[j]
 
 
 def quad_short_forward(f, a, x, logit, y, task, n, g, od, oh, rows, lines, q):

@@ -10,7 +10,7 @@ elements, or twice their indices.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .direct import clear_rest
+from .direct import clear_rest, copy_short, copy_two, lay_row, line_up  # noqa: F401 - copy_... are what line_up calls
 from .rows import *  # noqa: F403
 from .sweep import flat
 
@@ -99,6 +99,32 @@ def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, rows, raw, wide)
     return wrong
 
 
+def rows_together(f, oh, deep):
+    """How many rows of 2x2 windows are done together: more than one where they are shorter than a vector."""
+    short = f[CHANNEL_LANES] == 0 and f[OW] < VECTOR and deep == 1 and f[f[H_COUNT] + oh] == 2
+    dense = lane_step(f, Y) == 1 and f[RECORDS + RECORD * Y + 3] == f[OW]
+    return min(f[OH] - oh, (CELLS - 2 * VECTOR) // (2 * f[W]) - 1) if short and dense else 1
+
+
+def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, raw, wide, lines):
+    """Some rows of windows together, as `quad_back_short` in direct.py."""
+    m, row, here = f[OW], shift(grad, spot(f, Y, n, g, od, oh, 0)), (od * f[H] + 2 * oh) * f[W]
+    p, q = lined(f, source, n, g, od, oh, rows, wide, lines)
+    o, k = rest(rows * m)
+    wrong = own_across(top, bottom, row, p, q, here, f[W], k)
+    if o > 0:
+        wrong |= own_across(shift(top, 2 * o), shift(bottom, 2 * o), shift(row, o), shift(p, STEP * o), shift(q, STEP * o), here + 2 * o, f[W],
+                            VECTOR)
+    size = f[W] * (2 * rows if oh + rows < f[OH] else f[H] - 2 * oh)
+    for i in range(rows):
+        lay_row(shift(whole, 2 * i * f[W]), shift(top, 2 * i * m), 2 * m, f[W])
+        lay_row(shift(whole, (2 * i + 1) * f[W]), shift(bottom, 2 * i * m), 2 * m, f[W])
+    for j in range(2 * rows * f[W], size):
+        whole[j] = real(0)
+    put_cells(shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 0)), whole, size, f[PAST_CACHE], raw)
+    return wrong
+
+
 def clear_planes_after(f, gx, n, g, d, each):
     """Zero the planes from d on, which no window covers."""
     for i in range(d, f[D]):
@@ -121,13 +147,19 @@ def owned_backward(plan, data, slot, lo, hi):
     """Planes lo..hi of gx: each g (or value) goes to the chosen element of its window."""
     f, a = integers(plan), integers(data)
     grad, gx, source = elements(a[Y]), elements(a[GRAD_X]), opened(a)
-    raw, wide, top, bottom, top2, bottom2 = raw_rows(), wide_places(), value_rows(), value_rows(), value_rows(), value_rows()
+    lines, raw, wide, top, bottom, top2, bottom2 = raw_rows(), raw_rows(), wide_places(), value_rows(), value_rows(), value_rows(), value_rows()
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
         each, wrong = lanes_of(f, g), 0
         for od in range(f[OD]):
             deep = f[f[D_COUNT] + od]
-            for oh in range(f[OH]):
+            oh = 0
+            while oh < f[OH]:
+                rows = rows_together(f, oh, deep)
+                if rows > 1:
+                    wrong |= give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, top2, raw, wide, lines)
+                    oh += rows
+                    continue
                 for c in range(f[CHUNKS]):
                     chunk = f[CHUNK_TABLE] + CHUNK * c
                     if deep > 1:
@@ -136,6 +168,7 @@ def owned_backward(plan, data, slot, lo, hi):
                         wrong |= give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, wide)
                 for i in range(deep):
                     clear_rest(f, gx, gx, n, g, deep * od + i, oh, each, f[f[H_COUNT] + oh])
+                oh += 1
         clear_planes_after(f, gx, n, g, f[f[D_FIRST] + f[OD] - 1] + f[f[D_COUNT] + f[OD] - 1], each)
         if wrong != 0:
             mark(a, plane)
@@ -157,6 +190,12 @@ def rows_of(f, x, n, g, od, oh, chunk, i, run, wide):
     ask_ahead(f, p, 2 * run)
     ask_ahead(f, q, 2 * run)
     return p, q
+
+
+def line_elements(f, x, n, g, od, oh, rows, wide, lines):
+    """The rows of elements of some rows of windows, one behind the other."""
+    line_up(f, X, x, n, g, f[f[D_FIRST] + od], oh, rows, lines, shift(lines, CELLS))
+    return lines, shift(lines, CELLS)
 
 
 def chosen_across(top, bottom, grad, p, q, here, below, n):
@@ -272,6 +311,16 @@ def index_row(f, index, n, g, od, oh, chunk, i, run, wide):
             wide[j] = row[j * s]
         row = wide
     return row, row
+
+
+def line_indices(f, index, n, g, od, oh, rows, wide, lines):
+    """The indices of some rows of windows, one behind the other, as if these windows lay in one row."""
+    m, s = f[OW], lane_step(f, INDEX)
+    for i in range(rows):
+        row, to, back = shift(index, spot(f, INDEX, n, g, od, oh + i, 0)), shift(wide, i * m), 2 * i * (f[W] - m)
+        for j in range(m):
+            to[j] = row[j * s] - back
+    return wide, wide
 
 
 def named_across(top, bottom, grad, p, q, here, below, n):
