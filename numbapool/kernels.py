@@ -164,7 +164,8 @@ def _tiles(dtype: str, place: str) -> dict[str, Any]:
 def _choosing(shape: str | None) -> dict[str, Any]:
     """How the elements of a row of windows are chosen."""
     found = vars(select)
-    return {} if shape in (None, "whole") else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"])
+    together = dict(choose_rows=select.choose_quads) if shape == "quad" else {}
+    return {} if shape in (None, "whole") else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"], **together)
 
 
 def _cells(dtype: str, wide: bool) -> dict[str, Any]:

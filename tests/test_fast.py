@@ -463,6 +463,27 @@ def test_indices_inside_and_outside_of_windows_side_by_side(dtype, last):
 
 
 @pytest.mark.jit
+@pytest.mark.parametrize("name", POOLINGS)
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_rows_shorter_than_a_vector_are_done_together(name, scale):
+    """Planes with columns and rows that no window covers, to the last element of memory; windows that lie too far from the common reference."""
+    rng = np.random.default_rng(31)
+    for shape in (2, 3, 4, 6), (1, 2, 7, 7), (2, 1, 14, 14), (1, 3, 28, 28), (1, 1, 131, 5), (1, 2, 300, 30), (1, 2, 3, 31):
+        x = rng.standard_normal(shape)
+        x[:, -1, shape[2] // 2:] *= scale
+        function, args, kwargs, expected = case(name, x, (2, 2, 0))
+        y = getattr(numbapool, function)(*args, **kwargs)
+        testing.close(y, expected, 32.0)
+        g = rng.standard_normal(y.shape)
+        grads = getattr(numbapool, f"{function}_backward")(g, *args, **kwargs)
+        grad = grads[0] if isinstance(grads, tuple) else grads
+        for n, c in itertools.product(range(shape[0]), range(shape[1])):  # each plane by itself, its rows apart in memory
+            one = [np.pad(v[n:n + 1, c:c + 1], [(0, 0)] * 3 + [(0, 3)])[..., :shape[3]] if np.ndim(v) == 4 else v for v in args]
+            apart = getattr(numbapool, f"{function}_backward")(g[n:n + 1, c:c + 1], *one, **kwargs)
+            np.testing.assert_array_equal(grad[n:n + 1, c:c + 1], apart[0] if isinstance(apart, tuple) else apart)
+
+
+@pytest.mark.jit
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_gradients_of_windows_of_two_planes(dtype, last):

@@ -13,6 +13,7 @@ v, p a row of cells, values and places; column the position that a cell lies at.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .direct import copy_short, copy_two, line_up  # noqa: F401 - what short.py calls
 from .rows import *  # noqa: F403
 from .short import *  # noqa: F403
 from .sweep import runs_of
@@ -264,6 +265,13 @@ def pads(f, n, g, od, oh, chunk, each, v, p):
             v[i * each + l], p[i * each + l] = worst(), place(here + f[W] - 1)
 
 
+def choose_rows(f, x, n, g, od, oh, rows, chunk, each, s, best, where):
+    """The chosen elements of some rows of windows of a chunk, and their places."""
+    m = f[chunk + C_LANES] * each
+    for i in range(rows):
+        choose(f, x, n, g, od, oh + i, chunk, each, s, shift(best, i * m), shift(where, i * m))
+
+
 def order_of(f, each):
     """Chunks that are gone through one after the other, and chunks that take turns row by row.
 
@@ -352,11 +360,9 @@ def select_forward(plan, data, slot, lo, hi):
                 rows = min(band, last - i)
                 for turn in range(turns):
                     chunk = f[CHUNK_TABLE] + CHUNK * (part + turn)
-                    m = f[chunk + C_LANES] * each
                     if i == oh or turns > 1:
                         windows(f, n, g, chunk, each, s)
-                    for b in range(rows):
-                        choose(f, x, n, g, od, i + b, chunk, each, s, shift(best, b * m), shift(where, b * m))
+                    choose_rows(f, x, n, g, od, i, rows, chunk, each, s, best, where)
                     put_rows(f, Y, y, spot(f, Y, n, g, od, i, f[chunk + C_OUT]), best, rows, f[chunk + C_LANES], each, put_values, s[9])
                     if INDEXED:
                         put_rows(f, INDEX, index, spot(f, INDEX, n, g, od, i, f[chunk + C_OUT]), where, rows, f[chunk + C_LANES], each,

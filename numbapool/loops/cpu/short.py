@@ -159,9 +159,18 @@ def choose_nine(f, x, n, g, od, oh, chunk, each, s, best, where):
 
 def quad_windows(f, n, g, chunk, each, s):
     """Set the positions of a chunk."""
-    apart = f[CHANNEL_LANES] == 0
-    for j in range(f[chunk + C_LANES] if apart else each):
-        s[8][j] = place(2 * j if apart else 0)
+    m = f[chunk + C_LANES]
+    if f[CHANNEL_LANES]:
+        for j in range(each):
+            s[8][j] = place(0)
+    elif m >= VECTOR:
+        for j in range(m):
+            s[8][j] = place(2 * j)
+    elif s[10][0] != m:  # the same for all planes
+        s[10][0] = m
+        for i in range(CELLS // m):
+            for j in range(m):
+                s[8][i * m + j] = place(2 * (i * f[W] + j))
 
 
 def four(v, p, a, b, c, d, step, here, below, column, n):
@@ -176,6 +185,21 @@ def four(v, p, a, b, c, d, step, here, below, column, n):
         u = w if better(w, u) else u
         w = load(d, j * step)
         v[j], p[j] = w if better(w, u) else u, narrow_add(next_below if better(w, u) else i, column[j])
+
+
+def choose_quads(f, x, n, g, od, oh, rows, chunk, each, s, best, where):
+    """The chosen elements of some rows of windows, and their places; rows that are shorter than a vector are lined up and done together."""
+    d, h, m = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[chunk + C_LANES]
+    if rows == 1 or m >= VECTOR or f[CHANNEL_LANES] or rows * m < VECTOR or f[f[H_COUNT] + oh] < 2:
+        for i in range(rows):
+            choose_quad(f, x, n, g, od, oh + i, chunk, each, s, shift(best, i * m * each), shift(where, i * m * each))
+        return
+    upper, lower, here = s[9], shift(s[9], CELLS), place((d * f[H] + h) * f[W] + f[chunk + C_START])
+    line_up(f, X, x, n, g, d, oh, rows, upper, lower)
+    for k in range(0, rows * m, VECTOR):
+        o = min(k, rows * m - VECTOR)
+        a, c = shift(upper, 2 * o), shift(lower, 2 * o)
+        four(shift(best, o), shift(where, o), a, shift(a, 1), c, shift(c, 1), 2, here, place(here + f[W]), shift(s[8], o), VECTOR)
 
 
 def choose_quad(f, x, n, g, od, oh, chunk, each, s, best, where):
