@@ -11,6 +11,7 @@ Legend: see rows.py and sweep.py; a, b, c rows of the input; la, lb rows of logi
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors
@@ -63,33 +64,6 @@ def short_rows(f, oh, end, cells):
     """How many of `end` rows of windows are done together: of rows too short for a vector, as many as lie in a row of cells."""
     dense = f[RECORDS + RECORD * Y + 3] == f[OW]
     return min(f[OH] - oh, end, (CELLS - 2 * VECTOR) // cells - 1) if f[OW] < VECTOR and dense else 1
-
-
-def line_up(f, operand, x, n, g, d, oh, rows, upper, lower):
-    """Copy the upper and the lower rows of elements of some rows of windows, one behind the other."""
-    cells, down = 2 * f[OW], f[RECORDS + RECORD * operand + 3] * f[H_STEP]
-    last = spot(f, operand, n, g, d, f[H] - 1, f[W] - 1)
-    for i in range(rows):
-        at = spot(f, operand, n, g, d, f[f[H_FIRST] + oh + i], f[f[W_FIRST]])
-        ask_ahead(f, shift(x, at), cells)
-        ask_ahead(f, shift(x, at + down), cells)
-        copy_short(shift(upper, i * cells), shift(x, at), cells, down > 0 and at + 2 * VECTOR <= last)
-        copy_short(shift(lower, i * cells), shift(x, at + down), cells, down > 0 and at + down + 2 * VECTOR <= last)
-
-
-def copy_short(to, x, n, more):
-    """Copy fewer elements than two vectors have; more : whether what follows them may be read, and is overwritten later."""
-    if more:
-        copy_two(to, x)
-    else:
-        for j in range(n):
-            to[j] = x[j]
-
-
-def copy_two(to, x):
-    """Copy two vectors of elements."""
-    for j in range(2 * VECTOR):
-        to[j] = x[j]
 
 
 def quad_short_forward(f, a, x, logit, y, task, n, g, od, oh, rows, lines, q):
@@ -404,14 +378,6 @@ def quad_back_short(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slope
     for i in range(rows):
         put_slopes(f, a, n, g, od, oh + i, 0, shift(slopes, i * m), m, row_step(f, GRAD_PARAM))
     return fine
-
-
-def lay_row(to, made, n, width):
-    """A row of fewer than two vectors, and zeros up to its width; what follows is overwritten later."""
-    for j in range(2 * VECTOR):
-        to[j] = made[j]
-    for j in range(n, width):
-        to[j] = real(0)
 
 
 def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, out, slopes, gy, raw, q):

@@ -10,7 +10,8 @@ elements, or twice their indices.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .direct import clear_rest, copy_short, copy_two, lay_row, line_up  # noqa: F401 - copy_... are what line_up calls
+from .direct import clear_rest
+from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 from .sweep import flat
 
@@ -27,9 +28,19 @@ def rows_of_gradient(f, positions, each):
     return (1, positions * each) if flat(f, GRAD_X, each) else (positions, each)
 
 
+def grads_of(f, grad, at, i, m, each, raw):
+    """How many gradients a row of windows has, or with channels as lanes its i-th one, and these side by side."""
+    run, row, s = each if f[CHANNEL_LANES] else m, shift(grad, at + i * row_step(f, Y)), lane_step(f, Y)
+    if s != 1:
+        for j in range(run):
+            raw[j] = row[j * s]
+        row = raw
+    return run, row
+
+
 def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, wide):
     """The gradient's rows of a chunk of windows; 0 where each gives its own elements all that it has."""
-    m, at, s, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y), 0
+    m, at, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), 0
     tall, down = f[f[H_COUNT] + oh], f[RECORDS + RECORD * GRAD_X + 3]
     here, below = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], f[W] if tall > 1 else 1 << 62
     to, (runs, cells), lanes = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES]
@@ -40,11 +51,7 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
     elif together:
         bottom = shift(top, cells)
     for i in range(m if lanes else 1):
-        run, row = each if lanes else m, shift(grad, at + i * row_step(f, Y))
-        if s != 1:
-            for j in range(run):
-                raw[j] = row[j * s]
-            row = raw
+        run, row = grads_of(f, grad, at, i, m, each, raw)
         p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
         o, k = rest(m)  # whole vectors, and the last one again where there is a rest, which would be done one by one
         if lanes:
@@ -68,18 +75,14 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
 
 def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, rows, raw, wide):
     """`give_rows` for windows of two planes, whose four rows of the gradient are made in `rows`."""
-    m, at, s, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), lane_step(f, Y), 0
+    m, at, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), 0
     here, below, behind = (2 * od * f[H] + 2 * oh) * f[W] + f[chunk + C_START], f[W], f[H] * f[W]
     (runs, cells), lanes, (top, bottom, top2, bottom2) = rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES], rows
     together = runs == 1 and f[RECORDS + RECORD * GRAD_X + 3] == cells
     if together:
         bottom, bottom2 = shift(top, cells), shift(top2, cells)
     for i in range(m if lanes else 1):
-        run, row = each if lanes else m, shift(grad, at + i * row_step(f, Y))
-        if s != 1:
-            for j in range(run):
-                raw[j] = row[j * s]
-            row = raw
+        run, row = grads_of(f, grad, at, i, m, each, raw)
         p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
         p2, q2 = behind_of(f, p), behind_of(f, q)
         if lanes:

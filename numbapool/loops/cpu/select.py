@@ -13,7 +13,6 @@ v, p a row of cells, values and places; column the position that a cell lies at.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .direct import copy_short, copy_two, line_up  # noqa: F401 - what short.py calls
 from .rows import *  # noqa: F403
 from .short import *  # noqa: F403
 from .sweep import runs_of
@@ -488,7 +487,7 @@ def gather_index(plan, data, slot, lo, hi):
         m, plane = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW], spot(f, X, n, g, 0, 0, 0)
         for ow in range(f[OW] if f[CHANNEL_LANES] == 1 else 1):
             at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
-            if dense and unit * ly * li == 1 and lx == 0:
+            if dense and unit == 1 and ly == 1 and li == 1 and lx == 0:
                 row, to, here = shift(x, plane), shift(y, at), shift(index, ia)
                 for j in range(m):
                     i = here[j]

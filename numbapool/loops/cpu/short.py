@@ -10,6 +10,7 @@ Legend: see rows.py and select.py.  A row or a column that a window lacks is the
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 SLOT = 1088  # cells of a kept row: half a row of cells, and some to the end of a vector
