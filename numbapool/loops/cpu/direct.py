@@ -14,6 +14,7 @@ from ..layout import *  # noqa: F403
 from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 
+CALLED = ("quad_back_across",)  # from two places: LLVM made one loop of both, which it could not vectorise
 BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors
 
 
