@@ -15,7 +15,7 @@ from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 from .sweep import flat
 
-CALLED = ("own_across", "own_pairs", "own_lanes", "own_eights", "own_eight_lanes")
+CALLED = ("own_across", "own_pairs", "own_lanes", "own_eights", "own_eight_lanes", "give_short", "give_eights")
 
 
 def rest(n):
@@ -45,7 +45,7 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
     here, below = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], f[W] if tall > 1 else 1 << 62
     to, (runs, cells), lanes = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES]
     at_once = not HALF and runs == 1 and not f[PAST_CACHE]
-    together = tall > 1 and runs == 1 and down == cells  # two rows that follow one another end at a line where one may not
+    together = f[PAST_CACHE] and tall > 1 and runs == 1 and down == cells and cells & (LINE - 1) != 0  # one may not end at a line where two do
     if at_once:
         top, bottom = row_at(gx, to, top), row_at(gx, to + down, bottom)
     elif together:
@@ -65,20 +65,25 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
             if o > 0:
                 wrong |= own_across(shift(top, 2 * o), shift(bottom, 2 * o), shift(row, o), shift(p, STEP * o), shift(q, STEP * o), here + 2 * o,
                                     below, VECTOR)
-    for i in range(0 if at_once else runs):
-        to = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START] + i)
-        put_cells(shift(gx, to), shift(top, i * cells), 2 * cells if together else cells, f[PAST_CACHE], raw)
-        if tall > 1 and not together:
-            put_cells(shift(gx, to + down), shift(bottom, i * cells), cells, f[PAST_CACHE], raw)
+    put_two(f, gx, n, g, od, tall * oh, f[chunk + C_START], 0 if at_once else runs, cells, tall, together, top, bottom, raw)
     return wrong
 
 
-def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, rows, raw, wide):
-    """`give_rows` for windows of two planes, whose four rows of the gradient are made in `rows`."""
+def put_two(f, gx, n, g, d, h, w, runs, cells, tall, together, top, bottom, raw):
+    """Store two rows of the gradient, or the first of them."""
+    for i in range(runs):
+        to = spot(f, GRAD_X, n, g, d, h, w + i)
+        put_cells(shift(gx, to), shift(top, i * cells), 2 * cells if together else cells, f[PAST_CACHE], raw)
+        if tall > 1 and not together:
+            put_cells(shift(gx, to + f[RECORDS + RECORD * GRAD_X + 3]), shift(bottom, i * cells), cells, f[PAST_CACHE], raw)
+
+
+def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, top2, bottom2, raw, wide):
+    """`give_rows` for windows of two planes, whose gradients are four rows."""
     m, at, wrong = f[chunk + C_LANES], spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), 0
     here, below, behind = (2 * od * f[H] + 2 * oh) * f[W] + f[chunk + C_START], f[W], f[H] * f[W]
-    (runs, cells), lanes, (top, bottom, top2, bottom2) = rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES], rows
-    together = runs == 1 and f[RECORDS + RECORD * GRAD_X + 3] == cells
+    (runs, cells), lanes = rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES]
+    together = f[PAST_CACHE] and runs == 1 and f[RECORDS + RECORD * GRAD_X + 3] == cells
     if together:
         bottom, bottom2 = shift(top, cells), shift(top2, cells)
     for i in range(m if lanes else 1):
@@ -95,18 +100,16 @@ def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, rows, raw, wide)
         if o > 0:
             wrong |= own_eights(shift(top, 2 * o), shift(bottom, 2 * o), shift(top2, 2 * o), shift(bottom2, 2 * o), shift(row, o), shift(p, STEP * o),
                                 shift(q, STEP * o), shift(p2, STEP * o), shift(q2, STEP * o), here + 2 * o, below, behind, VECTOR)
-    for k in range(0, 4, 2 if together else 1):
-        for i in range(runs):
-            to = spot(f, GRAD_X, n, g, 2 * od + (k >> 1), 2 * oh + (k & 1), f[chunk + C_START] + i)
-            put_cells(shift(gx, to), shift(rows[k], i * cells), 2 * cells if together else cells, f[PAST_CACHE], raw)
+    put_two(f, gx, n, g, 2 * od, 2 * oh, f[chunk + C_START], runs, cells, 2, together, top, bottom, raw)
+    put_two(f, gx, n, g, 2 * od + 1, 2 * oh, f[chunk + C_START], runs, cells, 2, together, top2, bottom2, raw)
     return wrong
 
 
-def rows_together(f, oh, deep):
-    """How many rows of 2x2 windows are done together: more than one where they are shorter than a vector."""
-    short = f[CHANNEL_LANES] == 0 and f[OW] < VECTOR and deep == 1 and f[f[H_COUNT] + oh] == 2
+def rows_together(f, deep):
+    """How many rows of 2x2 windows are done together at most: more than one where they are shorter than a vector."""
+    short = f[CHANNEL_LANES] == 0 and f[OW] < VECTOR and deep == 1 and f[f[H_COUNT]] == 2
     dense = lane_step(f, Y) == 1 and f[RECORDS + RECORD * Y + 3] == f[OW]
-    return min(f[OH] - oh, (CELLS - 2 * VECTOR) // (2 * f[W]) - 1) if short and dense else 1
+    return (CELLS - 2 * VECTOR) // (2 * f[W]) - 1 if short and dense else 1
 
 
 def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, raw, wide, lines):
@@ -156,9 +159,9 @@ def owned_backward(plan, data, slot, lo, hi):
         each, wrong = lanes_of(f, g), 0
         for od in range(f[OD]):
             deep = f[f[D_COUNT] + od]
-            oh = 0
+            oh, short = 0, rows_together(f, deep)
             while oh < f[OH]:
-                rows = rows_together(f, oh, deep)
+                rows = min(short, f[OH] - oh)
                 if rows > 1:
                     wrong |= give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, top2, raw, wide, lines)
                     oh += rows
@@ -166,7 +169,7 @@ def owned_backward(plan, data, slot, lo, hi):
                 for c in range(f[CHUNKS]):
                     chunk = f[CHUNK_TABLE] + CHUNK * c
                     if deep > 1:
-                        wrong |= give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, (top, bottom, top2, bottom2), raw, wide)
+                        wrong |= give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, top2, bottom2, raw, wide)
                     else:
                         wrong |= give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, wide)
                 for i in range(deep):
