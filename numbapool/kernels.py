@@ -19,7 +19,7 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
 select  better(v, best) -> bool, and worst(): what every element is better than, or as good
 vote    nothing: the most frequent element, see loops/cpu/vote.py
 draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements,
-        and four_shares(p) -> of n = 4, so many of whose first three are below u times the fourth as the rank is
+        and, for 2x2 windows, four_shares(p) -> four numbers: the rank is how many of the first three are below u times the last
 order   weights on the host, weights_of(own, where, channels) and rank_weights(given, n), see loops/cpu/order.py; where they are learned
         rank_gradient(given, n, sums), and for devices portion(v, top) -> what is given for a rank counts before all are divided by their
         sum, top being the largest, and portion_slope(portion) -> its derivative, from itself
@@ -269,7 +269,7 @@ def draw_kernel(formula: types.ModuleType, backward: bool, dtype: str, indexed: 
     bound = dict(INDEXED=indexed, LEAST=np.nextafter(np.dtype(work).type(0), np.dtype(work).type(1)), place=np.int64 if wide else np.int32,
                  places=_stack("int64" if wide else "int32", LANES))
     if quad:
-        bound |= dict(one_of_four=draw.drawn_of_four, four_shares=draw.no_shares, **_quads(dtype, channel))
+        bound |= dict(one_of_four=draw.drawn_of_four, four_shares=draw.no_shares, numbers=fold.numbers0, **_quads(dtype, channel))
     else:
         bound |= dict(MOST_TAPS=order.MOST_TAPS, tap_lanes=_stack(work, order.MOST_TAPS * LANES))
     if getattr(formula, "by_rank", False):

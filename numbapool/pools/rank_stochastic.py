@@ -8,7 +8,7 @@ Gradient: training, 1 for the drawn element (pass the indices, the samples or th
 """
 import numpy as np
 
-from ..numeric import float64, real
+from ..numeric import float64
 from ..parameters import Parameter
 from . import rank, sort
 
@@ -43,13 +43,11 @@ def drawn_rank(u, n, alpha):
     return r
 
 
-def four_shares(p):
-    """The running sums of the probabilities of three of four ranks, and of all: what drawn_rank compares and what it multiplies u by."""
-    alpha = float64(real(p[0]))
-    q = float64(1) - alpha
-    left = q * q * q * q
-    second, third = alpha * q, alpha * q * q
-    return alpha, alpha + second, alpha + second + third, float64(1) - left
+def four_shares(alpha):
+    """Of four ranks, what drawn_rank compares: the running sums of the probabilities of three, and of all four, which it multiplies u by."""
+    p, q = float64(alpha), float64(1) - float64(alpha)
+    second, third = p * q, p * q * q
+    return p, p + second, p + second + third, float64(1) - q * q * q * q
 
 
 def weights_of(own, where, channels):

@@ -217,7 +217,7 @@ def drawn_of_four(a, b, c, d, u, right, below, shares):
     return (y, i) if total == total else (total, last)
 
 
-def no_shares(p):
+def no_shares():
     """Chances are the elements'."""
     return ()
 
@@ -258,7 +258,7 @@ def draw_quad_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
     where, u, drawn, short, out = places(), wide_lanes(), (-1, 0, 0), raw_block(), raw_block()
-    li, down, shares = lane_step(f, INDEX), f[RECORDS + RECORD * X + 3] * f[H_STEP], four_shares(doubles(a[NUMBERS]))
+    li, down, shares = lane_step(f, INDEX), f[RECORDS + RECORD * X + 3] * f[H_STEP], four_shares(*numbers(doubles(a[NUMBERS])))
     side, right, below = row_step(f, X) * f[W_STEP] if CHANNEL else 1, place(f[W_STEP]), place(f[H_STEP] * f[W])
     n, g, od, oh = row_of(f, lo)
     for _ in range(lo, hi):
@@ -299,7 +299,7 @@ def draw_quad_backward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, grad, gx = elements(a[X]), elements(a[Y]), elements(a[GRAD_X])
     u, drawn, short, out, gl = wide_lanes(), (-1, 0, 0), raw_block(), raw_block(), raw_block()
-    side, across, shares = row_step(f, X) if CHANNEL else 1, row_step(f, GRAD_X) if CHANNEL else 1, four_shares(doubles(a[NUMBERS]))
+    side, across, shares = row_step(f, X) if CHANNEL else 1, row_step(f, GRAD_X) if CHANNEL else 1, four_shares(*numbers(doubles(a[NUMBERS])))
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
         for od in range(f[OD]):
