@@ -61,12 +61,6 @@ def quad_across(y, a, b, la, lb, n, share, q):
     return fine
 
 
-def short_rows(f, oh, end, cells):
-    """How many of `end` rows of windows are done together: of rows too short for a vector, as many as lie in a row of cells."""
-    dense = f[RECORDS + RECORD * Y + 3] == f[OW]
-    return min(f[OH] - oh, end, (CELLS - 2 * VECTOR) // cells - 1) if f[OW] < VECTOR and dense else 1
-
-
 def quad_short_forward(f, a, x, logit, y, task, n, g, od, oh, rows, lines, q):
     """Some rows of 2x2 windows that are shorter than a vector."""
     upper, lower, upper2, lower2 = lines
@@ -96,7 +90,7 @@ def quad_forward(plan, data, slot, lo, hi):
             plane = n * f[G] + g
             plane_parameters(f, a, n, g, par)
         if not CHANNEL:
-            rows = short_rows(f, oh, hi - r, 2 * f[OW])
+            rows = min(f[OH] - oh, hi - r, rows_at_once(f, 2 * f[OW]))
             if rows > 1:
                 quad_short_forward(f, a, x, logit, y, r, n, g, od, oh, rows, lines, q + lane_params(par, 0))
                 done = r + rows
@@ -314,7 +308,7 @@ def quad_backward(plan, data, slot, lo, hi):
             plane_parameters(f, a, n, g, par)
         m, rows = lanes_of(f, g), 1 if CHANNEL else min(BAND, min(f[OH] - oh, hi - r))
         if not CHANNEL:
-            together = short_rows(f, oh, hi - r, f[W] + f[W])
+            together = min(f[OH] - oh, hi - r, rows_at_once(f, 2 * f[W]))
             if together > 1:
                 if not quad_back_short(f, a, x, logit, grad, gx, gl, n, g, od, oh, together, out, slopes, pack, raw, whole, lines,
                                        q + lane_params(par, 0)):
@@ -369,12 +363,8 @@ def quad_back_short(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slope
     fine = quad_back_across(row, upper, lower, upper2, lower2, rows * m, share, out, slopes, gy, q)
     size = f[W] * (2 * rows if oh + rows < f[OH] else f[H] - 2 * oh)  # and what no window covers
     for k in range(2 if LOGITS else 1):
-        made, to = shift(out, 2 * k * CELLS), shift(whole, 2 * k * CELLS)
-        for i in range(rows):
-            lay_row(shift(to, 2 * i * f[W]), shift(made, 2 * i * m), 2 * m, f[W])
-            lay_row(shift(to, (2 * i + 1) * f[W]), shift(made, under + 2 * i * m), 2 * m, f[W])
-        for j in range(2 * rows * f[W], size):
-            to[j] = real(0)
+        made = shift(out, 2 * k * CELLS)
+        lay_rows(f, shift(whole, 2 * k * CELLS), made, shift(made, under), rows, size)
     put_row(f, gx, gl, spot(f, GRAD_X, n, g, od, 2 * oh, 0), whole, 0, size, raw)
     for i in range(rows):
         put_slopes(f, a, n, g, od, oh + i, 0, shift(slopes, i * m), m, row_step(f, GRAD_PARAM))

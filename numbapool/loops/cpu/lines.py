@@ -11,6 +11,12 @@ from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 
+def rows_at_once(f, cells):
+    """How many rows of windows of so many cells are done together at most: one unless they are shorter than a vector and follow one another in y."""
+    dense = f[RECORDS + RECORD * Y + 3] == f[OW]
+    return (CELLS - 2 * VECTOR) // cells - 1 if f[OW] < VECTOR and dense else 1
+
+
 def line_up(f, operand, x, n, g, d, oh, rows, upper, lower):
     """Copy the upper and the lower rows of elements of some rows of windows, one behind the other."""
     cells, down = 2 * f[OW], f[RECORDS + RECORD * operand + 3] * f[H_STEP]
@@ -36,6 +42,16 @@ def copy_two(to, x):
     """Copy two vectors of elements."""
     for j in range(2 * VECTOR):
         to[j] = x[j]
+
+
+def lay_rows(f, to, upper, lower, rows, size):
+    """The upper and the lower rows of a gradient in the order of memory, and zeros up to its size."""
+    m = f[OW]
+    for i in range(rows):
+        lay_row(shift(to, 2 * i * f[W]), shift(upper, 2 * i * m), 2 * m, f[W])
+        lay_row(shift(to, (2 * i + 1) * f[W]), shift(lower, 2 * i * m), 2 * m, f[W])
+    for j in range(2 * rows * f[W], size):
+        to[j] = real(0)
 
 
 def lay_row(to, made, n, width):

@@ -107,9 +107,7 @@ def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, top
 
 def rows_together(f, deep):
     """How many rows of 2x2 windows are done together at most: more than one where they are shorter than a vector."""
-    short = f[CHANNEL_LANES] == 0 and f[OW] < VECTOR and deep == 1 and f[f[H_COUNT]] == 2
-    dense = lane_step(f, Y) == 1 and f[RECORDS + RECORD * Y + 3] == f[OW]
-    return (CELLS - 2 * VECTOR) // (2 * f[W]) - 1 if short and dense else 1
+    return rows_at_once(f, 2 * f[W]) if f[CHANNEL_LANES] == 0 and deep == 1 and f[f[H_COUNT]] == 2 and lane_step(f, Y) == 1 else 1
 
 
 def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, raw, wide, lines):
@@ -122,11 +120,7 @@ def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, raw,
         wrong |= own_across(shift(top, 2 * o), shift(bottom, 2 * o), shift(row, o), shift(p, STEP * o), shift(q, STEP * o), here + 2 * o, f[W],
                             VECTOR)
     size = f[W] * (2 * rows if oh + rows < f[OH] else f[H] - 2 * oh)
-    for i in range(rows):
-        lay_row(shift(whole, 2 * i * f[W]), shift(top, 2 * i * m), 2 * m, f[W])
-        lay_row(shift(whole, (2 * i + 1) * f[W]), shift(bottom, 2 * i * m), 2 * m, f[W])
-    for j in range(2 * rows * f[W], size):
-        whole[j] = real(0)
+    lay_rows(f, whole, top, bottom, rows, size)
     put_cells(shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 0)), whole, size, f[PAST_CACHE], raw)
     return wrong
 
