@@ -19,7 +19,6 @@ from .loops import layout as at
 from .memory import LANES
 from .numeric import HALVES, real_name, storage_name
 from .prepared import Maker, Prepared, Source, Stage
-from .windows import Axis
 
 INDEX_BYTES = 16  # an index's 8 counted twice: it is not read before the backward pass, unlike y
 SCRATCH_BYTES = 1 << 18  # of a plane that is summed in scratch memory: a quarter of a second-level cache
@@ -149,9 +148,11 @@ class Call:
         arrays.check_kind(self.target, self.shape(dims), self.dtype, f"{self.where}: out")
         return self.view(self.made_by(None), self.target.shape, self.target.strides, "out")
 
-    def plan(self, operands: dict[int, Any], gradient: bool = False, planes: int = 1, scatter: bool = False, **more: Any) -> plan.Plan:
-        """The plan for operands that are views or bare distances; with `planes` gradients; scatter: to elements at any places."""
-        arguments = self.arguments(operands, gradient, planes, scatter)
+    def plan(self, operands: dict[int, Any], gradient: bool = False, planes: int = 1, indexed: bool = False, **more: Any) -> plan.Plan:
+        """The plan for operands that are views or bare distances; with `planes` gradients; indexed: for a loop that follows indices."""
+        arguments = self.arguments(operands, gradient, planes, gradient and indexed)
+        if indexed:
+            arguments = (arguments[0], *plan.in_a_row(self.axes, arguments[2], self.lanes), *arguments[3:])
         if self.extras is not None or more:
             return plan.build(*arguments, **more)
         return plan.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
@@ -164,9 +165,13 @@ class Call:
         arguments = (dims, axes or own, *others, past)
         return choices.build(*arguments) if self.extras is not None else choices.cached(max(*self.x.dims[2:], *self.outputs), *arguments)
 
+    def records(self, operands: dict[int, Any]) -> tuple[tuple[int, Any], ...]:
+        """The distances of operands that are views or bare distances."""
+        return tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+
     def arguments(self, operands: dict[int, Any], gradient: bool, planes: int, scatter: bool) -> tuple:
         """What all plans are made of."""
-        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+        records = self.records(operands)
         half = gradient and self.dtype in HALVES
         width = min(LANES, max(16, SCRATCH // max(prod(self.x.dims[2:]), 1))) if half else LANES
         itemsize = np.dtype(real_name(self.dtype)).itemsize
@@ -181,8 +186,7 @@ class Call:
 
         lifts : as those of `sweep`; plain : whether elements are their own lift, which is in reach of all windows.
         """
-        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
-        what = (self.x.dims, self.axes, records)
+        what = (self.x.dims, self.axes, self.records(operands))
         arguments = (*(sweeps.cut(*what) if plain and not self.lanes else what), self.lanes)
         shape = None if gradient and self.memory_last != self.lanes else sweeps.small(*arguments, gradient)
         if shape is None:
@@ -199,7 +203,7 @@ class Call:
 
     def sweep(self, operands: dict[int, Any], lifts: tuple[int, int], gradient: bool = False, borrow: bool = False) -> tuple[Any, bool]:
         """The plan of a sweep, or None; and whether x lies as its rows do. lifts : components of a lifted row, and of a row of terms."""
-        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
+        records = self.records(operands)
         as_rows = borrow and sweeps.straight(self.x.dims, self.x.strides, self.lanes) and self.dtype not in HALVES
         arguments = (self.x.dims, self.axes, records, self.lanes, 0 if as_rows else lifts[0], lifts[1] if gradient else 0,
                      np.dtype(real_name(self.dtype)).itemsize, self.memory_last if gradient else None, self.past_cache(gradient))
@@ -208,9 +212,8 @@ class Call:
 
     def quad(self, operands: dict[int, Any], gradient: bool = False) -> bool:
         """Whether the windows are 2x2 ones that lie as loops in registers want them; for a gradient side by side."""
-        records = tuple((k, v.strides if isinstance(v, View) else v) for k, v in operands.items())
         suits = not gradient or self.memory_last == self.lanes
-        return suits and sweeps.small(self.x.dims, self.axes, records, self.lanes, gradient) == "quad"
+        return suits and sweeps.small(self.x.dims, self.axes, self.records(operands), self.lanes, gradient) == "quad"
 
     def stage(self, kernel: Any, made: plan.Plan, backward: bool, addresses: dict[int, Any], again: Callable[[], Stage] | None = None,
               indexed: bool = False) -> Stage:
@@ -219,9 +222,16 @@ class Call:
         addresses : of its operands (views, sources or constants) by their slots; again : makes the stage for the tasks that this
         one leaves undone; indexed : whether it follows the caller's indices.
         """
-        sources = {slot: a.source if isinstance(a, View) else a for slot, a in addresses.items()}
-        fault = f"{self.where}: indices must lie between 0 and {prod(self.x.dims[2:]) - 1}, the positions of a plane" if indexed else None
-        return Stage(kernel, made, made.planes if backward else made.rows, sources, fault, again)
+        return Stage(kernel, made, made.planes if backward else made.rows, self.sources(addresses), self.fault(indexed), again)
+
+    @staticmethod
+    def sources(addresses: dict[int, Any]) -> dict[int, Any]:
+        """Where the addresses of operands are found, or the constant ones."""
+        return {slot: a.source if isinstance(a, View) else a for slot, a in addresses.items()}
+
+    def fault(self, indexed: bool) -> str | None:
+        """The message on an index out of range."""
+        return f"{self.where}: indices must lie between 0 and {prod(self.x.dims[2:]) - 1}, the positions of a plane" if indexed else None
 
     def launch(self, *args: Any, **more: Any) -> None:
         """Add a stage."""
@@ -253,9 +263,3 @@ class Call:
 
 def _handed(library: Library, place: int, made: list[Any]) -> Any:
     return library.hand_over(made[place])
-
-
-def fake_axis(outputs: int) -> Axis:
-    """Outputs without windows: for loops that follow indices."""
-    ones = np.ones(outputs, np.int64)
-    return Axis(np.zeros(outputs, np.int64), ones, 1, ones)

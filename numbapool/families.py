@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, kernels
+from . import arrays, bundles, kernels
 from .call import Call, Five, View
 from .libraries import from_numpy_array
 from .loops import layout as at
@@ -133,18 +133,29 @@ class Fold:
         return results + [gathered(call, addresses[at.GRAD_PARAM], p, value) for p, value in learns]
 
     @staticmethod
-    def launch(call: Call, backward: bool, distances: dict[int, Any], addresses: dict[int, Any], kind: tuple, options: tuple,
+    def widest(shape: str | None, near: bool, backward: bool, plain_sum: bool) -> int:
+        """Below which width planes are bundled, by the loop for small windows that would take them else."""
+        if shape in ("quad", "planes"):
+            return 12 if shape == "quad" else 0
+        if shape == "three" and near:
+            return 0 if plain_sum else 40
+        return 48 if backward or not near else 57
+
+    def launch(self, call: Call, backward: bool, distances: dict[int, Any], addresses: dict[int, Any], kind: tuple, options: tuple,
                planes: int = 1) -> None:
         """The kernel of one pass, where one suits the windows, and for what that leaves, or for all, the general one."""
         signature = (call.formula, backward, *kind)
         plain_sum = not getattr(call.formula, "recompute", True)
 
-        def general() -> Stage:
+        def general(call: Call = call) -> Stage:
             made = call.plan(distances, backward, planes)
             return call.stage(kernels.fold_kernel(*signature, options), made, backward, addresses)
 
         near, lifts = hasattr(call.formula, "common"), kernels.lifts(*signature[:2], *kind[1:])
         shape, made = call.small(distances, backward, lifts, plain_sum)
+        bundle = bundles.of(call, distances, self.widest(shape, near, backward, plain_sum), backward)
+        if bundle is not call:
+            call, (shape, made) = bundle, bundle.small(distances, backward, lifts, plain_sum)
         if shape == "quad" or (near and (shape in ("planes", "three") or (shape == "nine" and plain_sum))):
             kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
         elif not near:
@@ -152,7 +163,7 @@ class Fold:
         else:
             made, borrowed = call.sweep(distances, lifts, backward, borrow=plain_sum)
             kernel = kernels.sweep_kernel(*signature, options, borrowed) if made else None
-        call.stages.append(general() if made is None else call.stage(kernel, made, backward, addresses, general))
+        call.stages.append(general(call) if made is None else call.stage(kernel, made, backward, addresses, general))
 
 
 # ---------------------------------------------------------------- select and draw
@@ -174,11 +185,21 @@ class Select:
         """The views of y and, if they are wanted, of the indices."""
         results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
         operands = {at.X: call.x, **results}
-        kernel, made = self.direct(call, operands) if not indexed else (None, None)
+        bundle = bundles.of(call, operands, self.widest(call, operands, indexed))
+        kernel, made = self.direct(bundle, operands) if not indexed else (None, None)
         if made is None:
-            kernel, made = self.general(call, indexed, operands)
-        call.launch(kernel, made, False, operands)
+            kernel, made = self.general(bundle, indexed, operands)
+        bundle.launch(kernel, made, False, operands)
         return list(results.values())
+
+    @staticmethod
+    def widest(call: Call, operands: dict[int, Any], indexed: bool) -> int:
+        """Below which width planes are bundled, by the loop that would take them else."""
+        if not indexed:
+            shape = call.small(operands, plain=True)[0]
+            return {"planes": 0, "three": 0, "quad": 12}.get(shape, 57)
+        shape, made = call.choices(operands)
+        return {"whole": 0, "quad": 16, "short": 28 if made.integers[at.W_STRIDE] == 1 else 48}.get(shape, 57)
 
     @staticmethod
     def direct(call: Call, distances: dict[int, Any]) -> tuple[Any, Any]:
@@ -204,7 +225,10 @@ class Select:
         result = call.empty(call.x.dims, call.dtype)
         operands = {at.X: call.x, at.Y: grad}
         shape, made = call.choices(operands, True)
-        call.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call), shape), made, True,
+        bundle = bundles.of(call, operands, {"whole": 0, "own": 16, "quad": 16, "short": 48}.get(shape, 57), True)
+        if bundle is not call:
+            shape, made = bundle.choices(operands, True)
+        bundle.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call), shape), made, True,
                     {**operands, at.GRAD_X: result})
         return result
 
@@ -217,12 +241,12 @@ def scatter(call: Call, values: View, index: View, merge: str, axes: Axes | None
     addresses = {**operands, at.GRAD_X: result}
 
     def general() -> Stage:
-        made = call.plan(operands, True, scatter=True)
+        made = call.plan(operands, True, indexed=True)
         return call.stage(kernels.index_kernel("scatter_index", call.dtype, merge), made, True, addresses, indexed=True)
 
     whole = {at.X: dense(call.x.dims, call.memory_last), **operands}
     shape, made = call.choices(whole, True, axes) if call.dtype in FLOATS and axes else (None, None)
-    if shape in ("own", "whole"):
+    if shape == "whole" or (shape == "own" and (call.lanes or call.x.dims[4] >= 24)):
         call.stages.append(call.stage(kernels.owned_kernel(call.dtype, shape), made, True, addresses, general))
     else:
         call.stages.append(general())
@@ -233,7 +257,7 @@ def read_at(call: Call, source: View, index: View) -> View:
     """The elements of planes that indices name."""
     result = call.empty(call.out_dims, call.dtype)
     operands = {at.X: source, at.Y: result, at.INDEX: index}
-    call.launch(kernels.index_kernel("gather_index", call.dtype), call.plan(operands), False, operands, indexed=True)
+    call.launch(kernels.index_kernel("gather_index", call.dtype), call.plan(operands, indexed=True), False, operands, indexed=True)
     return result
 
 
@@ -245,6 +269,7 @@ class Vote(Select):
         results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
         operands = {at.X: call.x, **results}
         few = prod(int(a.count.max()) for a in call.axes) <= vote.MOST_TAPS
+        call = bundles.of(call, operands, 57)
         call.launch(kernels.vote_kernel(call.dtype, indexed, few), call.plan(operands, sort=not few), False, operands)
         return list(results.values())
 
@@ -349,10 +374,13 @@ class Order:
         _, weights, _, extra, size = self.setup(call)
         y = call.output()
         operands = {at.X: call.x, at.Y: y}
+        addresses = {**operands, at.WEIGHTS: call.constant(weights)}
         quad = call.quad(operands)
+        if len(weights) == 1 and size[0]:  # of sorting, windows one by one are most of the time
+            bundle = bundles.of(call, operands, 16 if quad else 28)
+            call, quad = bundle, bundle.quad(operands)
         kernel = kernels.order_quad_kernel(False, call.dtype, call.lanes, False) if quad else kernels.order_kernel(False, call.dtype, *size, False)
-        call.launch(kernel, call.plan(operands, sort=True, extra=extra), False,
-                    {at.X: call.x, at.Y: y, at.WEIGHTS: call.constant(weights)})
+        call.launch(kernel, call.plan(operands, sort=True, extra=extra), False, addresses)
         return [y]
 
     def backward(self, call: Call, grad: View, index: View | None) -> list[Any]:

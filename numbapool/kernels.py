@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import detail, direct, draw, fold, order, owned, planes, rows, select, sweep, three, vote, whole
+from .loops.cpu import bundle, detail, direct, draw, fold, order, owned, planes, rows, select, sweep, three, vote, whole
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -242,6 +242,14 @@ def choose_kernel(formula: types.ModuleType, dtype: str, straight: bool) -> Call
 def index_kernel(loop: str, dtype: str, merge: str = "add") -> Callable[..., None]:
     """scatter_index (merge: "add" or "replace") or gather_index: shared by every pooling with indices."""
     return stamp(loop, [select], dtype, dict(merge=vars(select)[merge]))
+
+
+@functools.cache
+def bundle_kernel() -> Callable[..., None]:
+    """What brings small planes side by side for any other kernel: it moves bits of elements of 1, 2, 4 and 8 bytes."""
+    bound = dict(words=memory.pointer("uint32"), long_words=memory.pointer("uint64"), half_words=memory.pointer("uint16"),
+                 turn_tile=memory.turn_tile, call_kernel=memory.call_kernel)
+    return stamp("bundle_planes", [bundle], "float32", bound)
 
 
 @functools.cache

@@ -50,6 +50,14 @@ def past_cache(size: int) -> bool:
     return size >= cache_size() * 3 // 4
 
 
+def tile_of(itemsize: int) -> int:
+    """How many elements a side the tiles have that `turn_tile` turns: what registers hold."""
+    return VECTOR if itemsize <= 4 else VECTOR // 2
+
+
+PLAIN_KERNELS: dict[int, Callable[..., None]] = {}  # in plain Python: what stands for a kernel's address
+
+
 class PlainMemory:
     """A typed pointer for plain Python: `p[i]` reads a NumPy scalar, `p[i] = v` writes one."""
 
@@ -191,6 +199,43 @@ def _jit_prefetch(typingctx, p):  # noqa: ANN001, ANN202
 
 
 @intrinsic
+def _jit_turn_tile(typingctx, to, to_pitch, source, source_pitch):  # noqa: ANN001, ANN202
+    n = tile_of(to.dtype.bitwidth // 8)
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        item = context.get_data_type(to.dtype)
+        kind, size = ir.VectorType(item, n).as_pointer(), item.width // 8
+
+        def line(p, pitch, i):  # noqa: ANN001, ANN202
+            return builder.bitcast(builder.gep(p, [builder.mul(pitch, pitch.type(i))]), kind)
+        rows = [builder.load(line(args[2], args[3], i), align=size) for i in range(n)]
+        bit = n // 2
+        while bit:  # one bit of the row's number and of the column's change places
+            low = ir.Constant(ir.VectorType(ir.IntType(32), n), [j if not j & bit else n + j - bit for j in range(n)])
+            high = ir.Constant(ir.VectorType(ir.IntType(32), n), [j + bit if not j & bit else n + j for j in range(n)])
+            for i in range(n):
+                if not i & bit:
+                    a, b = rows[i], rows[i | bit]
+                    rows[i], rows[i | bit] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+            bit //= 2
+        for i, row in enumerate(rows):
+            builder.store(row, line(args[0], args[1], i), align=size)
+        return context.get_dummy_value()
+    return types.void(to, types.int64, source, types.int64), codegen
+
+
+@intrinsic
+def _jit_call_kernel(typingctx, address, plan, data, slot, lo, hi):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        word, void = ir.IntType(64), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [void.as_pointer()] * 2 + [word] * 5)  # int32 f(void **ret, void **exc, arguments...)
+        out = [cgutils.alloca_once(builder, void) for _ in range(2)]
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), out + list(args[1:]))
+        return context.get_dummy_value()
+    return types.void(*[types.int64] * 6), codegen
+
+
+@intrinsic
 def _jit_settle(typingctx):  # noqa: ANN001, ANN202
     def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
         builder.fence("seq_cst")
@@ -238,6 +283,16 @@ if config.DISABLE_JIT:
             p[i] = cells[i]
     def prefetch(p: Any) -> None:
         """Ask for a line of memory that will be read."""
+    def turn_tile(to: Any, to_pitch: int, source: Any, source_pitch: int) -> None:
+        """Write a square tile of memory with its rows as columns."""
+        n = tile_of(to.dtype.itemsize)
+        rows = [[source[i * source_pitch + j] for j in range(n)] for i in range(n)]
+        for i in range(n):
+            for j in range(n):
+                to[i * to_pitch + j] = rows[j][i]
+    def call_kernel(address: int, plan: int, data: int, slot: int, lo: int, hi: int) -> None:
+        """Call a compiled kernel by its address."""
+        PLAIN_KERNELS[int(address)](plan, data, slot, lo, hi)
     def settle() -> None:
         """Let what went past the caches arrive before other threads are told."""
     def half_to_float(bits: Any) -> Any:
@@ -249,4 +304,5 @@ if config.DISABLE_JIT:
 else:
     pointer, stack, shift, recast, narrow_add = _jit_pointer, _jit_stack, _jit_shift, _jit_recast, _jit_narrow_add
     place_in_line, put_line, prefetch, settle = _jit_place_in_line, _jit_put_line, _jit_prefetch, _jit_settle
+    turn_tile, call_kernel = _jit_turn_tile, _jit_call_kernel
     half_to_float, float_to_half, read, write, muladd = _jit_half_to_float, _jit_float_to_half, _jit_read, _jit_write, _jit_muladd

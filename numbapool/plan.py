@@ -1,6 +1,7 @@
 """Plans: axes and memory distances become the one integer buffer that a kernel reads (its layout: loops/layout.py)."""
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,14 +10,16 @@ import numpy as np
 
 from .loops import layout as at
 from .memory import ASK_FROM, ASK_LEAST, ASK_MOST, LANES
-from .windows import Axis, remembered
+from .windows import Axis, fake_axis, remembered
+
+SHORT_ROW = 64  # outputs of a row that is worth a loop of its own
 
 Strides = tuple[int, ...]  # distances in elements along (n, c, d, h, w)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a kernel reads, and what its caller must know: the number of tasks, scratch a slot, taps in all."""
+    """What a kernel reads, and what its caller must know: the number of tasks, scratch a slot, taps in all, tasks left to another kernel."""
 
     integers: np.ndarray
     address: int
@@ -24,7 +27,7 @@ class Plan:
     planes: int
     work: int
     taps: int
-
+    left: int = 0  # at most; 0: as many as its own
 
 def units_across(axis: Axis) -> np.ndarray:
     """The windows along the last axis in runs of at most LANES with one count, one divisor and, if they can, one distance."""
@@ -138,6 +141,19 @@ def build(dims: tuple[int, ...], axes: tuple[Axis, Axis, Axis], operands: tuple[
 
 
 cached = remembered(build)
+
+
+Operands = tuple[tuple[int, Strides], ...]
+
+
+@functools.lru_cache(256)
+def in_a_row(axes: tuple[Axis, Axis, Axis], operands: Operands, channel_lanes: bool) -> tuple[Any, Operands]:
+    """The outputs of small planes without gaps as one row, for loops that follow indices and look at no windows; any others as they are."""
+    d, h, w = (a.count.size for a in axes)
+    moved = tuple((k, s if k == at.X else (*s[:2], 0, 0, 1)) for k, s in operands)
+    gaps = any(k != at.X and (s[4] != 1 or (h > 1 and s[3] != w) or (d > 1 and s[2] != h * w)) for k, s in operands)
+    small = w < SHORT_ROW and d * h * w <= SHORT_ROW ** 2
+    return ((fake_axis(1), fake_axis(1), fake_axis(d * h * w)), moved) if small and not gaps and not channel_lanes else (axes, operands)
 
 
 def gradient(head: np.ndarray, records: dict, dims: tuple[int, ...], channels_last: bool, channel_lanes: bool, width: int,

@@ -44,7 +44,7 @@ class Stage:
         self.kernel, self.plan, self.tasks, self.fault, self.again, self.work = kernel, plan, tasks, fault, again, plan.work
         self.sources = tuple((slot, a.number) for slot, a in addresses.items() if isinstance(a, Source))
         self.template = {slot: a for slot, a in addresses.items() if not isinstance(a, Source)}
-        self.mask = max(plan.rows, plan.planes) if again else 0
+        self.mask = (plan.left or max(plan.rows, plan.planes)) if again else 0
         self.watched = at.DATA if fault else at.DATA + 1 if again else 0
         self.spare: list[tuple[np.ndarray, int, np.ndarray]] = []
 

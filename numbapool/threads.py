@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import njit, prange, types
-from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
-from numba.extending import intrinsic
 
-from . import cache, stamp
+from . import cache, memory, stamp
+from .memory import call_kernel
 
 SIGNATURE = types.void(*[types.int64] * 5)
 SMALL = 1 << 18  # elements read: below it (about 150 us) waking threads costs more than it saves
@@ -55,23 +53,11 @@ os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_
                     after_in_child=_after_fork)
 
 
-@intrinsic
-def _call(typingctx, address, plan, data, slot, lo, hi):  # noqa: ANN001, ANN202
-    """Call a compiled kernel by its address, in Numba's convention: int32 f(void **ret, void **exc, arguments...)."""
-    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
-        word, void = ir.IntType(64), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.IntType(32), [void.as_pointer()] * 2 + [word] * 5)
-        out = [cgutils.alloca_once(builder, void) for _ in range(2)]
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), out + list(args[1:]))
-        return context.get_dummy_value()
-    return types.void(*[types.int64] * 6), codegen
-
-
 def _drive(address, plan, data, slots, lo, hi):
     """Tasks lo..hi in as many equal parts as there are slots."""
     for t in prange(slots):
         slot = np.int64(t)
-        _call(address, plan, data, slot, lo + slot * (hi - lo) // slots, lo + (slot + 1) * (hi - lo) // slots)
+        call_kernel(address, plan, data, slot, lo + slot * (hi - lo) // slots, lo + (slot + 1) * (hi - lo) // slots)
 
 
 _driver = None
@@ -87,7 +73,11 @@ def _get_driver() -> Callable[..., None]:
     return _driver
 
 
-def _address(kernel: Callable[..., None]) -> int:
+def address(kernel: Callable[..., None]) -> int:
+    """Where the machine code of a kernel is; in plain Python, what call_kernel knows it by."""
+    if numba.config.DISABLE_JIT:
+        memory.PLAIN_KERNELS[id(kernel)] = kernel
+        return id(kernel)
     if kernel not in _addresses:
         with global_compiler_lock:  # a fork waits for it, so no child inherits llvmlite's own lock taken
             kernel.compile(SIGNATURE)
@@ -145,4 +135,4 @@ def run(kernel: Callable[..., None], plan: int, data: int, tasks: int, taps: int
         if slots == 1:
             kernel(plan, data, 0, lo, hi)
         else:
-            _get_driver()(_address(kernel), plan, data, slots, lo, hi)
+            _get_driver()(address(kernel), plan, data, slots, lo, hi)

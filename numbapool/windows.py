@@ -42,6 +42,12 @@ def _axis(first: np.ndarray, count: np.ndarray, step: int = 1, share: np.ndarray
 MISSING = _axis(np.zeros(1), np.ones(1), grid=(0, 1, 1))  # an axis that the input does not have: one window of one element
 
 
+def fake_axis(outputs: int) -> Axis:
+    """Outputs without windows: for loops that follow indices."""
+    ones = np.ones(outputs, np.int64)
+    return Axis(np.zeros(outputs, np.int64), ones, 1, ones)
+
+
 def padding_of(size: int, kernel: int, stride: int, dilation: int, padding: int | tuple[int, int] | str) -> tuple[int, int]:
     """(before, after) of a padding; "same" makes ceil(size / stride) outputs, its surplus after ("same_lower": before)."""
     if isinstance(padding, str):

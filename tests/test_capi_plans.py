@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from capi import header, layout
 from numbapool import choices, plan, sweeps, weigh, windows
-from numbapool.call import fake_axis
 from numbapool.fields import PAD_MODES
 from numbapool.loops import layout as at
 from numbapool.memory import CELLS, LANES
 from numbapool.pools.blur import MODES
-from numbapool.windows import MISSING
+from numbapool.windows import MISSING, fake_axis
 
 CAPI = Path(layout.__file__).parent
 SOURCES = [CAPI / "src" / f"{name}.c" for name in ("windows", "plan", "sweeps", "choices", "weigh", "memory")] + [CAPI / "tests" / "plans.c"]

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import arrays
-from ..call import Call, fake_axis
+from ..call import Call
 from ..loops.cuda import layout as at
 from ..numeric import real_name
 from ..prepared import Remembered, Source
+from ..windows import fake_axis
 from . import kernels, plan
 from .plan import Header, Tables, Task, Work, slices_of
 from .ranks import NONE

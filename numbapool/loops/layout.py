@@ -54,5 +54,15 @@ C_OUT, C_LANES, C_START, C_LENGTH, C_LO, C_HI, C_FROM, C_TO = range(8)
 # operands
 X, LOGIT, Y, INDEX, GRAD_X, GRAD_LOGIT, PARAM, PARAM2, GRAD_PARAM, GRAD_PARAM2, TARGET = range(11)
 OPERANDS = 11
-NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED, MASK = range(11, 18)  # addresses without a record
-DATA = 18
+NUMBERS, WORK, FAULT, WEIGHTS, GRAD_WEIGHTS, SEED, MASK, KERNEL = range(11, 19)  # addresses without a record
+DATA = 19
+
+# bundles (cpu/bundle.py): a plan of their own, whose tasks are bundles of B_LANES planes that another kernel then takes as lanes
+B_PLANES, B_CHANNELS, B_LANES = 0, 1, 2   # planes in all, planes of an entry of the batch, planes of a bundle
+B_TASKS, B_MARKS, B_PLAN = 3, 4, 5        # tasks of that kernel, tasks a plane of the one that does again what it leaves; -> its plan
+B_WORK, B_MASK, B_SCRATCH = 6, 7, 8       # bytes of scratch a slot; where in it the mask and the scratch of that kernel begin
+B_INPUTS, B_OPERANDS, B_ASK = 9, 10, 11   # records of inputs, and of all; whether inputs are asked for a bundle ahead
+B_RECORDS = 12
+B_RECORD = 12
+B_SLOT, B_ITEM, B_AT, B_PITCH = range(4)  # operand, bytes of an element, where in scratch memory, distance of planes without gaps (0: they have some)
+B_SIZE, B_STEP = 4, 7                     # positions along d, h, w; distances along n, c, d, h, w

@@ -13,13 +13,13 @@ from typing import Any
 
 from .. import arrays, families
 from ..arrays import Array
-from ..call import Call, View, fake_axis, order_of, view_of
+from ..call import Call, View, order_of, view_of
 from ..forms import per_axis
 from ..operation import Operation, Way
 from ..parameters import REQUIRED, Parameter, flag
 from ..prepared import Prepared, Source
 from ..sweeps import Axes
-from ..windows import sliding
+from ..windows import fake_axis, sliding
 
 title = "max unpooling"
 headline = "Max unpooling"

@@ -170,8 +170,3 @@ def give_two(gx, gl, v, u, n, w, q):
         s = spread_at(v, u, j, lift_at(v, u, j, REFERENCE, q), w, REFERENCE, q)
         store(gx, j, s[0])
         store(gl, j, s[1])
-
-
-def next_plane(f, n, g):
-    """The plane after (n, g)."""
-    return (n, g + 1) if g + 1 < f[G] else (n + 1, 0)

@@ -64,6 +64,11 @@ def next_row(f, n, g, od, oh):
     return (n, g + 1, 0, 0) if g + 1 < f[G] else (n + 1, 0, 0, 0)
 
 
+def next_plane(f, n, g):
+    """The plane after (n, g)."""
+    return (n, g + 1) if g + 1 < f[G] else (n + 1, 0)
+
+
 def lanes_of(f, g):
     """Cells a position."""
     return min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else 1

@@ -434,10 +434,12 @@ def scatter_index(plan, data, slot, lo, hi):
     grad, index = elements(a[Y]), integers(a[INDEX])
     ly, li, lt = lane_step(f, Y), lane_step(f, INDEX), lane_step(f, TARGET)
     size, each, wrong, pack = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4], 0, lanes()
+    after = lo // f[G], lo % f[G]
     for p in range(lo, hi):
+        n, g = after
+        after = next_plane(f, n, g)
         if a[MASK] != 0 and octets(a[MASK])[p] == 0:
             continue
-        n, g = p // f[G], p % f[G]
         target, base = open_plane(f, a, GRAD_X, slot, 0, n, g), spot(f, TARGET, n, g, 0, 0, 0)
         m = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW]
         span = f[OW] if f[CHANNEL_LANES] == 1 else 1
@@ -482,8 +484,10 @@ def gather_index(plan, data, slot, lo, hi):
     size, lx = f[D] * f[H] * f[W], lane_step(f, X) * f[CHANNEL_LANES]
     unit = f[r0 + 4] if f[W] > 1 else f[r0 + 3] if f[H] > 1 else f[r0 + 2]
     dense = (f[H] == 1 or f[r0 + 3] == f[W] * unit) and (f[D] == 1 or f[r0 + 2] == f[H] * f[W] * unit)
-    for r in range(lo, hi):
-        n, g, od, oh = row_of(f, r)
+    after = row_of(f, lo)
+    for _ in range(lo, hi):
+        n, g, od, oh = after
+        after = next_row(f, n, g, od, oh)
         m, plane = min(f[WIDTH], f[CHANNELS] - g * f[WIDTH]) if f[CHANNEL_LANES] == 1 else f[OW], spot(f, X, n, g, 0, 0, 0)
         for ow in range(f[OW] if f[CHANNEL_LANES] == 1 else 1):
             at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
@@ -491,9 +495,10 @@ def gather_index(plan, data, slot, lo, hi):
                 row, to, here = shift(x, plane), shift(y, at), shift(index, ia)
                 for j in range(m):
                     i = here[j]
-                    inside = i >= 0 and i < size
-                    store(to, j, load(row, i if inside else 0))
-                    wrong |= 0 if inside else 1
+                    if i < 0 or i >= size:  # by a branch: gathered in vectors, elements take twice the time
+                        wrong = 1
+                        break
+                    store(to, j, load(row, i))
             elif dense:
                 for j in range(m):
                     i = index[ia + j * li]
