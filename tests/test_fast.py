@@ -381,7 +381,7 @@ def test_indices_past_the_caches_and_y_not(last, monkeypatch):
             patch.setattr(numbapool.libraries, "past_cache", lambda size: True)  # memory that begins at a line
             patch.setattr(operation, "CALLS", prepared.Remembered())
             past = numbapool.max_pool2d(x, *window, return_indices=True, channels_last=last)
-        assert sorted(asked) == [usual[0].nbytes, 2 * usual[1].nbytes]
+        assert sorted(set(asked)) == [usual[0].nbytes, 2 * usual[1].nbytes]
         for a, b in zip(usual, past, strict=True):
             np.testing.assert_array_equal(a, b)
 
