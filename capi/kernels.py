@@ -42,6 +42,7 @@ LOOPS = (
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "VOTE_FEW", "VOTE_SORTED",  # with places
     "SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "SCATTER_WHOLE", "GATHER",  # by indices
+    "BUNDLE",  # small planes side by side, for other kernels
     "WEIGH", "WEIGH_SUMS",  # sums of elements times weights, and the gradient of these
     "DETAIL",  # detail-preserving pooling
 )
@@ -291,6 +292,7 @@ def indexed() -> Iterator[Entry]:
             yield Entry("index", True, dtype, "SCATTER_WHOLE", lambda dtype=dtype: kernels.owned_kernel(dtype, "whole"), spare=True)
         yield Entry("index", True, dtype, "SCATTER_REPLACE", lambda dtype=dtype: kernels.index_kernel("scatter_index", dtype, "replace"), True, True)
         yield Entry("index", False, dtype, "GATHER", lambda dtype=dtype: kernels.index_kernel("gather_index", dtype), True, True)
+    yield Entry("index", False, "float32", "BUNDLE", kernels.bundle_kernel, True)  # which moves bits of all dtypes
 
 
 def served(entry: Entry) -> list[str]:

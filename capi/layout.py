@@ -1,7 +1,7 @@
 """layout.h: the numbers that planners and kernels share, as C constants, so that none is typed twice."""
 from __future__ import annotations
 
-from numbapool import detail, memory, sweeps
+from numbapool import bundles, detail, memory, plan, sweeps
 from numbapool.loops import layout
 from numbapool.loops.cpu import detail as details
 from numbapool.loops.cpu import three, weigh
@@ -15,6 +15,8 @@ def constants() -> dict[str, int]:
     for prefix, module in (("WEIGH", weigh), ("DETAIL", details)):
         common |= {f"{prefix}_{name}": value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
     common["DETAIL_WORK"] = detail.WORK
+    common |= {"BUNDLE_LANES": bundles.LANES, "BUNDLE_ROOM": bundles.ROOM, "SHORT_ROW": plan.SHORT_ROW}
+    common |= {f"WIDEST_{name}": value for name, value in bundles.WIDEST.items()}
     return fields | common | {"BAND": three.BAND} | {f"SWEEP_{name}": getattr(sweeps, name) for name in ("RING", "SHORT", "THREE", "PLANE", "HELD")}
 
 
@@ -22,5 +24,5 @@ def header() -> str:
     """The text of layout.h."""
     lines = [f"    {name} = {value}" for name, value in constants().items()]
     return "\n".join(["/* Written by capi/layout.py from numbapool's loops/layout.py (AT_...), memory.py, sweeps.py (SWEEP_...), three.py,",
-                      " * weigh.py (WEIGH_...), detail.py (DETAIL_...). */",
+                      " * weigh.py (WEIGH_...), detail.py (DETAIL_...), bundles.py (BUNDLE_..., WIDEST_...), plan.py. */",
                       "#ifndef NUMBAPOOL_LAYOUT_H", "#define NUMBAPOOL_LAYOUT_H", "", "enum {", ",\n".join(lines), "};", "", "#endif", ""])

@@ -73,7 +73,8 @@ def _formula_infos() -> list[str]:
     for e in entries():
         for dtype in library.served(e):
             dtypes[e.formula] = dtypes.get(e.formula, 0) | 1 << DTYPES.index(dtype)
-    folds = {f.name: f"{_sizes(f)}, .plain_sum = {str(f.plain_sum).lower()}, " for f in _all_formulas()}
+    folds = {f.name: f"{_sizes(f)}, .plain_sum = {str(f.plain_sum).lower()}, "
+                     f".common = {str(hasattr(f.module, 'common')).lower()}, " for f in _all_formulas()}
     return [f"    [FORMULA_{n.upper()}] = {{{folds.get(n, '')}.dtypes = {dtypes.get(n, 0)}}}," for n in formula_names()]
 
 

@@ -17,6 +17,12 @@ from .prepared import FAULTS, Stage
 
 LANES = 16  # planes of a bundle: a register of float32
 ROOM = 1 << 20  # bytes of a bundle's planes, at most: a second-level cache
+WIDEST = {  # rows from so many positions on are not bundled, by the loop that takes planes one by one: from there on it is as fast
+    "QUAD": 12, "LIFTED_THREE": 40, "SWEEP": 57, "SWEEP_BACK": 48, "EXACT": 48,  # of folds, and of choices without places
+    "PLACES_QUAD": 16, "PLACES_SHORT": 48, "PLACES_SHORT_BESIDE": 28, "PLACES": 57,  # of choices with places; BESIDE: forward at stride 1
+    "VOTE": 57, "RANK_QUAD": 32, "RANK": 28,
+    "SCATTER_OWN": 24,  # the same for windows side by side whose rows indices are given for: narrower ones are scattered one by one
+}
 RESULTS = (at.GRAD_X, at.GRAD_LOGIT, at.GRAD_PARAM)  # of backward passes
 
 
@@ -70,7 +76,7 @@ class Bundled(Call):
         head[at.B_MASK] = end = 8 * (at.DATA + FAULTS)
         head[at.B_SCRATCH] = end = _rounded(end + tasks)
         end += inner.work
-        for slot in sorted(given, key=lambda k: k in results):
+        for slot in sorted(given, key=lambda k: (k in results, k)):
             strides, size = given[slot], self.inside(slot, given[slot])[1]
             if size is None:
                 continue

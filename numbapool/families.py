@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import arrays, bundles, kernels
+from .bundles import WIDEST
 from .call import Call, Five, View
 from .libraries import from_numpy_array
 from .loops import layout as at
@@ -136,10 +137,12 @@ class Fold:
     def widest(shape: str | None, near: bool, backward: bool, plain_sum: bool) -> int:
         """Below which width planes are bundled, by the loop for small windows that would take them else."""
         if shape in ("quad", "planes"):
-            return 12 if shape == "quad" else 0
-        if shape == "three" and near:
-            return 0 if plain_sum else 40
-        return 48 if backward or not near else 57
+            return WIDEST["QUAD"] if shape == "quad" else 0
+        if not near:
+            return WIDEST["EXACT"]
+        if shape == "three":
+            return 0 if plain_sum else WIDEST["LIFTED_THREE"]
+        return WIDEST["SWEEP_BACK" if backward else "SWEEP"]
 
     def launch(self, call: Call, backward: bool, distances: dict[int, Any], addresses: dict[int, Any], kind: tuple, options: tuple,
                planes: int = 1) -> None:
@@ -197,9 +200,9 @@ class Select:
         """Below which width planes are bundled, by the loop that would take them else."""
         if not indexed:
             shape = call.small(operands, plain=True)[0]
-            return {"planes": 0, "three": 0, "quad": 12}.get(shape, 57)
+            return 0 if shape in ("planes", "three") else WIDEST["QUAD" if shape == "quad" else "SWEEP"]
         shape, made = call.choices(operands)
-        return {"whole": 0, "quad": 16, "short": 28 if made.integers[at.W_STRIDE] == 1 else 48}.get(shape, 57)
+        return places_widest(shape, made.integers[at.W_STRIDE] == 1)
 
     @staticmethod
     def direct(call: Call, distances: dict[int, Any]) -> tuple[Any, Any]:
@@ -225,12 +228,21 @@ class Select:
         result = call.empty(call.x.dims, call.dtype)
         operands = {at.X: call.x, at.Y: grad}
         shape, made = call.choices(operands, True)
-        bundle = bundles.of(call, operands, {"whole": 0, "own": 16, "quad": 16, "short": 48}.get(shape, 57), True)
+        bundle = bundles.of(call, operands, places_widest(shape, False), True)
         if bundle is not call:
             shape, made = bundle.choices(operands, True)
         bundle.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call), shape), made, True,
                     {**operands, at.GRAD_X: result})
         return result
+
+
+def places_widest(shape: str | None, beside: bool) -> int:
+    """Below which width planes are bundled whose elements are chosen with their places, by the loop that would take them else."""
+    if shape in ("quad", "own"):
+        return WIDEST["PLACES_QUAD"]
+    if shape == "short":
+        return WIDEST["PLACES_SHORT_BESIDE" if beside else "PLACES_SHORT"]
+    return 0 if shape == "whole" else WIDEST["PLACES"]
 
 
 def scatter(call: Call, values: View, index: View, merge: str, axes: Axes | None = None) -> View:
@@ -246,7 +258,7 @@ def scatter(call: Call, values: View, index: View, merge: str, axes: Axes | None
 
     whole = {at.X: dense(call.x.dims, call.memory_last), **operands}
     shape, made = call.choices(whole, True, axes) if call.dtype in FLOATS and axes else (None, None)
-    if shape == "whole" or (shape == "own" and (call.lanes or call.x.dims[4] >= 24)):
+    if shape == "whole" or (shape == "own" and (call.lanes or call.x.dims[4] >= WIDEST["SCATTER_OWN"])):
         call.stages.append(call.stage(kernels.owned_kernel(call.dtype, shape), made, True, addresses, general))
     else:
         call.stages.append(general())
@@ -269,7 +281,7 @@ class Vote(Select):
         results = {at.Y: call.output()} | ({at.INDEX: call.empty(call.out_dims, "int64")} if indexed else {})
         operands = {at.X: call.x, **results}
         few = prod(int(a.count.max()) for a in call.axes) <= vote.MOST_TAPS
-        call = bundles.of(call, operands, 57)
+        call = bundles.of(call, operands, WIDEST["VOTE"])
         call.launch(kernels.vote_kernel(call.dtype, indexed, few), call.plan(operands, sort=not few), False, operands)
         return list(results.values())
 
@@ -377,7 +389,7 @@ class Order:
         addresses = {**operands, at.WEIGHTS: call.constant(weights)}
         quad = call.quad(operands)
         if len(weights) == 1 and size[0]:  # of sorting, windows one by one are most of the time
-            bundle = bundles.of(call, operands, 16 if quad else 28)
+            bundle = bundles.of(call, operands, WIDEST["RANK_QUAD" if quad else "RANK"])
             call, quad = bundle, bundle.quad(operands)
         kernel = kernels.order_quad_kernel(False, call.dtype, call.lanes, False) if quad else kernels.order_kernel(False, call.dtype, *size, False)
         call.launch(kernel, call.plan(operands, sort=True, extra=extra), False, addresses)

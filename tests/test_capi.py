@@ -91,6 +91,42 @@ def test_backward(capi, exact, name, ndim, dtype):
                                            *TOLERANCE["float64" if dtype == "float64" else "float32"], err_msg=e.label)
 
 
+BUNDLED = {  # own parameters
+    "max": {}, "min": {}, "avg": {}, "soft": {"temperature": 0.5}, "lip": {}, "lp": {"norm_type": 2.0}, "gem": {}, "std": {}, "idw": {},
+    "median": {}, "mode": {}, "stochastic": {"training": False},
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (4, 3, 0)])
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundles_of_small_planes(capi, exact, name, window, dtype):
+    """More planes than a bundle has, some out of the common reference's reach, in memory with gaps and without."""
+    rng, kind = np.random.default_rng(5), kind_of(dtype)
+    own = {**dict(zip(("kernel_size", "stride", "padding"), window, strict=True)), **BUNDLED[name]}
+    x = rng.standard_normal((3, 7, 9, 11)) * rng.choice([1, 1, 1, 100], (3, 7, 1, 1))
+    x = (np.round(x) if name == "mode" else x).astype(kind)
+    leading = [rng.standard_normal(x.shape).astype(kind)] if name == "lip" else []
+    function, indexed = f"{name}_pool2d", name in ("max", "min")
+    for given in (x, orders(x)[2], x[:, ::-1, 1:]):
+        logits = [given[::-1] if name == "lip" else v for v in leading]
+        with np.errstate(all="ignore"):
+            expected = getattr(numbapool, function)(given, *logits, **own, **{"return_indices": True} if indexed else {})
+            y, *places = expected if indexed else (expected,)
+            got = capi.forward(function, given, *logits, indexed=indexed, **own)
+            agree(got[0], y, dtype, exact, name)
+            if indexed:
+                np.testing.assert_array_equal(got[1], places[0])
+                agree(capi.forward(function, given, **own)[0], y, dtype, exact, name)
+            grad = rng.standard_normal(y.shape).astype(y.dtype)
+            wanted = getattr(numbapool, f"{function}_backward")(grad, given, *logits, **own)
+            wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+            learns = ["logit"] if name == "lip" else []
+            agree(capi.backward(function, grad, given, *logits, learns=learns, **own)[0], wanted, dtype, exact, name)
+            for index in places:
+                agree(capi.backward(function, grad, given, indices=index, **own)[0], wanted, dtype, exact, name)
+
+
 @pytest.mark.parametrize(("name", "ndim"), [(n, d) for n in COMPOSED for d in (1, 2, 3)])
 def test_composed_of_float64(capi, exact, name, ndim):
     """Which `make test`'s library has, too: their arithmetic is written once for each dtype."""

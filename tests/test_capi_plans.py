@@ -27,6 +27,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion"]
 SHAPES = [None, "planes", "quad", "nine", "three", "short", "own", "whole"]  # internal.h's enum
 RULES = ["padded", "inside", "one"]
 VALUE_ERROR = 1
+PARTS = "rows", "planes", "work", "taps", "left"  # of a plan, what its caller must know
 Words = POINTER(c_int64)
 
 
@@ -43,7 +44,8 @@ class CGeometry(Structure):
 
 
 class CPlan(Structure):
-    _fields_ = [("integers", Words), ("size", c_int64), ("rows", c_int64), ("planes", c_int64), ("work", c_int64), ("taps", c_int64)]
+    _fields_ = [("integers", Words), ("size", c_int64), ("rows", c_int64), ("planes", c_int64), ("work", c_int64), ("taps", c_int64),
+                ("left", c_int64)]
 
 
 class CExtra(Structure):
@@ -88,7 +90,7 @@ def same_axis(found, axis):
 
 def same_plan(found, expected):
     """Every integer, and what the caller must know."""
-    assert (found.rows, found.planes, found.work, found.taps) == (expected.rows, expected.planes, expected.work, expected.taps)
+    assert [getattr(found, n) for n in PARTS] == [getattr(expected, n) for n in PARTS]
     integers = table_of(found.integers, found.size)
     assert integers.size == expected.integers.size
     differ = np.flatnonzero(integers != expected.integers)
@@ -356,13 +358,17 @@ def check_cut(c, call):
     """sweeps.cut; returns the call that it makes."""
     g = c_geometry(*call)
     assert c.geometry_cut(byref(g)) == 0
-    dims, axes, operands = sweeps.cut(*call[:3])
+    return same_geometry(g, *sweeps.cut(*call[:3]), call[3])
+
+
+def same_geometry(g, dims, axes, operands, lanes):
+    """What a geometry has become; returns the call that it is."""
     assert tuple(g.dims) == dims
     assert [k for k in range(at.OPERANDS) if g.has[k]] == sorted(k for k, _ in operands)
     assert all(tuple(g.strides[k]) == strides for k, strides in operands)
     for found, axis in zip(g.axes, axes, strict=True):
         same_axis(found, axis)
-    return dims, axes, operands, call[3]
+    return dims, axes, operands, lanes
 
 
 def check_straight(c, call):
@@ -513,6 +519,22 @@ def test_of_indices(c):
             for dims in ((2, 5, 1, 6, 400), (2, 5, 1, 0, 7)):
                 for last in (None, False, True):
                     check_general(c, (dims, axes, operands, lanes), LANES, last, 1 if last else 0)
+
+
+@pytest.mark.parametrize("lanes", [False, True])
+def test_outputs_in_a_row(c, lanes):
+    """Rows of small planes become one, where nothing lies between them."""
+    rows = []
+    for outputs in ((1, 5, 7), (2, 3, 4), (1, 1, 63), (1, 1, 64), (1, 65, 63), (66, 9, 7), (1, 0, 4)):
+        axes, dense = tuple(map(fake_axis, outputs)), plan.dense((2, 5, *outputs), False)
+        other = plan.dense((2, 5, *outputs), True)
+        for gaps in (dense, (*dense[:3], dense[3] + 1, 1), (*dense[:2], dense[2] + 1, *dense[3:]), (*dense[:4], 2), other):
+            operands = ((at.X, (9, 9, 9, 9, 9)), (at.Y, dense), (at.INDEX, gaps))
+            g = c_geometry((2, 5, 1, 6, 40), axes, operands, lanes)
+            assert c.geometry_in_a_row(byref(g)) == 0
+            made = same_geometry(g, (2, 5, 1, 6, 40), *plan.in_a_row(axes, operands, lanes), lanes)
+            rows.append(made[1] is not axes)
+    assert any(rows) != lanes and not all(rows)
 
 
 def test_loops_for_small_windows(c):

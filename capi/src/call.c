@@ -645,7 +645,7 @@ static void run_gathered(context *c, const numbapool_params *params, bool dry)
     cuda_run(c, &whole, dry);
 }
 
-enum { SMALL_CALL = 12 << 10 }; /* bytes that small calls find on the stack */
+enum { SMALL_CALL = 24 << 10 }; /* bytes that small calls find on the stack */
 
 /* In a function of its own: what a setjmp's function changes in its own variables would be lost.  A caller's workspace is tried before anything is
  * computed: one that is too small leaves the outputs as they were. */

@@ -194,16 +194,35 @@ static kernel_function fold_sweep(call *k, int formula, const geometry *g, plan 
     return f;
 }
 
+/* Below which width planes are bundled, by the loop that would take them else. */
+static int64_t fold_widest(call *k, int formula, const geometry *g)
+{
+    const formula_info *info = &formula_infos[formula];
+    geometry cut_one;
+    shape s = small_of(k, g, k->r->backward, info->plain_sum, &cut_one);
+    if (s == QUAD || s == PLANES)
+        return s == QUAD ? WIDEST_QUAD : 0;
+    if (!info->common)
+        return WIDEST_EXACT;
+    if (s == THREE)
+        return info->plain_sum ? 0 : WIDEST_LIFTED_THREE;
+    return k->r->backward ? WIDEST_SWEEP_BACK : WIDEST_SWEEP;
+}
+
+/* The kernel of one pass, in bundles where these suit, and for what it leaves, or for all, the general one. */
 static void fold_launch(call *k, int formula, const geometry *g, addresses *a, int planes)
 {
     plan made;
     uint8_t *left = NULL;
-    kernel_function f = fold_small(k, formula, g, &made);
+    bundle b;
+    geometry there = *g;
+    call *seen = in_bundles(&b, k, &there, fold_widest(k, formula, g), k->r->backward);
+    kernel_function f = fold_small(seen, formula, &there, &made);
     if (!f)
-        f = fold_sweep(k, formula, g, &made);
+        f = fold_sweep(seen, formula, &there, &made);
     if (!f)
-        fold_general(k, formula, g, a, planes, NULL);
-    else if (launch(k, f, &made, k->r->backward, a, false, NULL, &left))
+        fold_general(seen, formula, &there, a, planes, NULL);
+    else if (launch(seen, f, &made, k->r->backward, a, false, NULL, &left))
         fold_general(k, formula, g, a, planes, left);
 }
 
@@ -348,21 +367,46 @@ static bool choose_values(call *k, const geometry *g, addresses *a)
     return true;
 }
 
-/* Forward of a choice; index: where the places go, or NULL. */
-static void choose(call *k, const view *y, const view *index)
+/* families.places_widest */
+static int64_t places_widest(shape s, bool beside)
 {
-    geometry g = geometry_of(k);
+    if (s == QUAD || s == OWN)
+        return WIDEST_PLACES_QUAD;
+    if (s == SHORT)
+        return beside ? WIDEST_PLACES_SHORT_BESIDE : WIDEST_PLACES_SHORT;
+    return s == WHOLE ? 0 : WIDEST_PLACES;
+}
+
+/* Below which width planes are bundled, by the loop that would take them else. */
+static int64_t choice_widest(call *k, const geometry *g, bool indexed)
+{
+    geometry cut_one;
+    plan made;
+    if (indexed) {
+        shape s = choices_plan(k, g, false, true, &made);
+        return places_widest(s, made.integers[AT_W_STRIDE] == 1);
+    }
+    shape s = small_of(k, g, false, true, &cut_one);
+    return s == PLANES || s == THREE ? 0 : s == QUAD ? WIDEST_QUAD : WIDEST_SWEEP;
+}
+
+/* Forward of a choice; index: where the places go, or NULL. */
+static void choose(call *whole, const view *y, const view *index)
+{
+    geometry g = geometry_of(whole);
     addresses a = {{0}};
     plan made;
-    read_from(&a, &g, AT_X, &k->x);
+    bundle b;
+    read_from(&a, &g, AT_X, &whole->x);
     read_from(&a, &g, AT_Y, y);
     if (index)
         read_from(&a, &g, AT_INDEX, index);
-    else if (choose_values(k, &g, &a))
+    call *k = in_bundles(&b, whole, &g, choice_widest(whole, &g, index != NULL), false);
+    if (!index && choose_values(k, &g, &a))
         return;
     if (!index && wide(k)) { /* the loop for wide places also writes them */
-        view places = fresh_view(k, k->out_dims, INT64, false);
-        choose(k, y, &places);
+        view places = fresh_view(whole, whole->out_dims, INT64, false);
+        choose(whole, y, &places);
         return;
     }
     shape s = choices_plan(k, &g, false, index != NULL, &made);
@@ -381,6 +425,8 @@ static kernel_function scatter_owned(call *k, const geometry *g, const axis *win
     dense(k->x.dims, k->memory_last, strides);
     operand(&owned, AT_X, strides);
     shape s = choices_plan(k, &owned, true, false, made);
+    if (s == OWN && !k->lanes && k->x.dims[4] < WIDEST_SCATTER_OWN)
+        return NULL;
     return s == OWN || s == WHOLE ? find_kernel(FORMULA_INDEX, true, k->dtype, s == OWN ? LOOP_SCATTER_OWN : LOOP_SCATTER_WHOLE) : NULL;
 }
 
@@ -399,6 +445,7 @@ void scatter(call *k, const view *values, const view *index, const view *result,
     kernel_function f = scatter_owned(k, &g, windows, &made);
     if (!f || launch(k, f, &made, true, &a, false, NULL, &left)) {
         f = needed_kernel(k, FORMULA_INDEX, true, add ? LOOP_SCATTER_ADD : LOOP_SCATTER_REPLACE);
+        in_a_row(k->c, &g);
         made = planned(k, &g, true, 1, true, false, NULL, 0);
         launch(k, f, &made, true, &a, true, left, NULL);
     }
@@ -421,6 +468,9 @@ static void choose_again(call *k, const view *grad, const view *grad_x)
     read_from(&a, &g, AT_Y, grad);
     a.words[AT_GRAD_X] = address(grad_x->data);
     shape s = choices_plan(k, &g, true, false, &made);
+    bundle b;
+    k = in_bundles(&b, k, &g, places_widest(s, false), true);
+    s = choices_plan(k, &g, true, false, &made);
     if (s == OWN && !find_kernel(k->chooses, true, k->dtype, LOOP_PLACES_OWN))
         s = largest(k->axes[1].count, k->axes[1].outputs) == 2 ? QUAD : NO_SHAPE;
     launch(k, places_kernel(k, true, s), &made, true, &a, false, NULL, NULL);
@@ -472,6 +522,8 @@ static void count_votes(call *k, const view *y, const view *index)
     read_from(&a, &g, AT_X, &k->x);
     read_from(&a, &g, AT_Y, y);
     read_from(&a, &g, AT_INDEX, index);
+    bundle b;
+    k = in_bundles(&b, k, &g, WIDEST_VOTE, false);
     plan made = planned(k, &g, false, 1, false, !few, NULL, 0);
     launch(k, needed_kernel(k, k->chooses, false, few ? LOOP_VOTE_FEW : LOOP_VOTE_SORTED), &made, false, &a, false, NULL, NULL);
 }
@@ -848,8 +900,11 @@ void run_order(call *k)
     int64_t longest = t.counts[t.n_counts - 1];
     extra fields[] = {{AT_RANKS, t.ranks, NULL, 0}, {AT_RANK_ROW, 0, t.row_of, longest + 1},
                       {AT_RANK_CHANNEL, t.rows == 1 ? 0 : t.n_counts * t.ranks, NULL, 0}};
-    plan made = planned(k, &g, r->backward, 1, false, true, fields, 3);
-    launch(k, order_kernel(k, &g, r->backward, longest), &made, r->backward, &a, false, NULL, NULL);
+    bundle b;
+    int64_t widest = r->backward || t.rows > 1 || longest > MOST_TAPS ? 0 : is_quad(k, &g, false) ? WIDEST_RANK_QUAD : WIDEST_RANK;
+    call *seen = in_bundles(&b, k, &g, widest, false);
+    plan made = planned(seen, &g, r->backward, 1, false, true, fields, 3);
+    launch(seen, order_kernel(seen, &g, r->backward, longest), &made, r->backward, &a, false, NULL, NULL);
     if (r->backward)
         settle_gradient(k, r->grad_x, "grad_x", &grad_x);
     if (learns && !k->dry)
@@ -860,18 +915,8 @@ void run_order(call *k)
 
 void fake_axes(call *k)
 {
-    for (int i = 0; i < 3; i++) {
-        int64_t n = k->out_dims[2 + i];
-        axis *a = &k->axes[i];
-        memset(a, 0, sizeof *a);
-        a->outputs = n;
-        a->step = 1;
-        a->first = take_zeros(k->c, n);
-        a->count = take_words(k->c, n);
-        for (int64_t o = 0; o < n; o++)
-            a->count[o] = 1;
-        a->share = a->count;
-    }
+    for (int i = 0; i < 3; i++)
+        without_windows(k->c, &k->axes[i], k->out_dims[2 + i]);
 }
 
 /* The windows side by side of which the maxima were most likely taken, where they are as many as these. */
@@ -916,6 +961,7 @@ static void unpool_backward(call *k)
     read_from(&a, &g, AT_X, &grad);
     read_from(&a, &g, AT_Y, &grad_x);
     read_from(&a, &g, AT_INDEX, &index);
+    in_a_row(k->c, &g);
     plan made = planned(k, &g, false, 1, false, false, NULL, 0);
     launch(k, needed_kernel(k, FORMULA_INDEX, false, LOOP_GATHER), &made, false, &a, true, NULL, NULL);
 }

@@ -23,6 +23,7 @@ typedef struct {
         int accumulators, terms;
     } way[2];
     bool plain_sum; /* gradients need nothing of the elements */
+    bool common;    /* there is a common reference, and so fast loops for all windows */
     int dtypes;     /* bits: those that have kernels */
 } formula_info;
 
@@ -101,7 +102,7 @@ typedef struct {
 } view;
 
 /* call.py's Call: what is known of a call when its family takes over. */
-typedef struct {
+typedef struct call {
     context *c;
     const request *r;
     const pooling_info *pooling;
@@ -117,7 +118,15 @@ typedef struct {
     dtype dtype;        /* of x */
     dtype grad_dtype;   /* of gradients: another one where x are integers */
     bool dry;           /* nothing is computed: what memory a call needs is asked for */
+    const struct bundle *bundle; /* NULL: planes are taken as they lie */
 } call;
+
+/* A call as kernels see it that take some of its planes side by side for all there are (bundles.py): what is launched for it goes over all planes. */
+typedef struct bundle {
+    call seen;
+    const call *whole;
+    geometry given; /* of all planes */
+} bundle;
 
 enum { FAULTS = 2 };
 
@@ -172,6 +181,11 @@ shape choices_plan(call *k, const geometry *g, bool gradient, bool indexed, plan
 kernel_function needed_kernel(call *k, int formula, bool backward, int loop); /* fails where this build has none */
 /* Run a kernel over all tasks of its plan, or over those that `mask` marks; tells whether it has left some, which `left` then marks. */
 bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left);
+
+/* bundle.c */
+/* The call in bundles where the rows of its planes are narrower than `widest` positions, and in place of its operands their lanes; else itself. */
+call *in_bundles(bundle *b, call *k, geometry *g, int64_t widest, bool gradient);
+plan plan_bundles(const bundle *b, const plan *inner, bool backward, bool leaves); /* of the kernel that calls one of the plan `inner` */
 
 /* The parts of [0, tasks) on as many threads as `work` elements are worth. */
 void share_out(call *k, void (*part)(void *argument, int64_t slot, int64_t lo, int64_t hi), void *argument, int64_t tasks, int64_t work);

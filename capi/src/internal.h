@@ -100,6 +100,7 @@ typedef struct {
     int64_t *integers;
     int64_t size; /* of them */
     int64_t rows, planes, work, taps;
+    int64_t left; /* tasks that it may leave to another kernel; 0: as many as its own */
 } plan;
 
 /* Further fields of a general plan (plan.py's `extra`): a number, or a table where there is one. */
@@ -120,6 +121,8 @@ int64_t product(const int64_t *numbers, int n);
 /* plan.build; width: channels as lanes at most; scratch_planes, itemsize, sort, extras: as there. */
 plan plan_general(context *c, const geometry *g, int64_t width, int gradient, int scratch_planes, int itemsize, bool sort, const extra *extras, int n_extras);
 
+void without_windows(context *c, axis *a, int64_t outputs); /* windows.fake_axis */
+void in_a_row(context *c, geometry *g);                /* plan.in_a_row, in place */
 void cut(context *c, geometry *g);                     /* sweeps.cut, in place */
 bool straight(const geometry *g, const int64_t strides[5]); /* sweeps.straight of an operand */
 shape small(const geometry *g, bool backward);         /* sweeps.small */

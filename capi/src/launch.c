@@ -271,7 +271,16 @@ void launch_tasks(call *k, kernel_function f, const int64_t *integers, const int
 
 bool launch(call *k, kernel_function f, const plan *made, bool backward, addresses *a, bool indexed, const uint8_t *mask, uint8_t **left)
 {
+    plan bundles;
+    if (k->bundle) {
+        bundles = plan_bundles(k->bundle, made, backward, left != NULL);
+        a->words[AT_KERNEL] = (int64_t)(intptr_t)f;
+        f = find_kernel(FORMULA_INDEX, false, FLOAT32, LOOP_BUNDLE);
+        made = &bundles;
+    }
     int64_t *words = a->words, tasks = backward ? made->planes : made->rows, most = made->rows > made->planes ? made->rows : made->planes;
+    if (made->left)
+        most = made->left;
     if (!tasks)
         return false;
     job j = {f, (int64_t)(intptr_t)made->integers, (int64_t)(intptr_t)words};

@@ -222,6 +222,37 @@ plan plan_general(context *c, const geometry *g, int64_t width, int gradient, in
     return close_buffer(c, &b, rounded(work, 64), rows, b.planes);
 }
 
+void without_windows(context *c, axis *a, int64_t outputs)
+{
+    memset(a, 0, sizeof *a);
+    a->outputs = outputs;
+    a->step = 1;
+    a->first = take_zeros(c, outputs);
+    a->count = take_words(c, outputs);
+    for (int64_t o = 0; o < outputs; o++)
+        a->count[o] = 1;
+    a->share = a->count;
+}
+
+void in_a_row(context *c, geometry *g)
+{
+    int64_t d = g->axes[0].outputs, h = g->axes[1].outputs, w = g->axes[2].outputs, outputs = times(times(d, h), w);
+    if (g->channel_lanes || w >= SHORT_ROW || outputs > SHORT_ROW * SHORT_ROW)
+        return;
+    for (int slot = 0; slot < OPERANDS; slot++) {
+        const int64_t *s = g->strides[slot];
+        if (g->has[slot] && slot != AT_X && (s[4] != 1 || (h > 1 && s[3] != w) || (d > 1 && s[2] != h * w)))
+            return;
+    }
+    for (int slot = 0; slot < OPERANDS; slot++)
+        if (g->has[slot] && slot != AT_X) {
+            g->strides[slot][2] = g->strides[slot][3] = 0;
+            g->strides[slot][4] = 1;
+        }
+    for (int i = 0; i < 3; i++)
+        without_windows(c, &g->axes[i], i == 2 ? outputs : 1);
+}
+
 /* The fields of a gradient's plane and of the memory that contributions are added to; returns scratch bytes a slot. */
 int64_t place_gradient(buffer *b, const int64_t dims[5], bool channels_last, int scratch_planes, int itemsize)
 {
