@@ -18,7 +18,8 @@ from .short import *  # noqa: F403
 from .sweep import runs_of
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
-CALLED = ("first_rows", "more_rows", "along", "nine", "best_of_two", "best_of_three", "improve", "copy_cells")
+CALLED = ("first_rows", "more_rows", "along", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
+          "nine_run")
 
 # ---------------------------------------------------------------- rows of cells
 

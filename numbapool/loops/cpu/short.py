@@ -113,7 +113,7 @@ def nine_windows(f, n, g, chunk, each, s):
     """There is nothing to set."""
 
 
-def nine(v, p, a, b, c, side, far, here, below, last, right, end, n):
+def nine_cells(v, p, a, b, c, side, far, here, below, last, right, end, n):
     """The best of three rows of three elements."""
     for j in range(n):
         u, i, w = load(a, j), here, load(a, j + side)
@@ -141,19 +141,42 @@ def nine(v, p, a, b, c, side, far, here, below, last, right, end, n):
         v[j], p[j] = w if better(w, u) else u, narrow_add(last, end) if better(w, u) else i
 
 
+def nine(v, p, a, b, c, side, far, here, below, last, right, end, n):
+    """The same, called."""
+    nine_cells(v, p, a, b, c, side, far, here, below, last, right, end, n)
+
+
+def nine_run(f, v, p, a, b, c, across, step, here, below, last, m, each):
+    """The best ones of m windows of three columns, `step` positions apart: a call a window takes as long as choosing from 16 channels."""
+    for i in range(m):
+        at, on = i * step * across, place(i * step)
+        ask_ahead(f, shift(b, at), step * across)
+        ask_ahead(f, shift(c, at), step * across)
+        for k in range(0, each, VECTOR):
+            o = min(k, each - VECTOR)
+            nine_cells(shift(v, i * each + o), shift(p, i * each + o), shift(a, at + o), shift(b, at + o), shift(c, at + o), across, 2 * across,
+                       narrow_add(here, on), narrow_add(below, on), narrow_add(last, on), place(1), place(2), VECTOR)
+
+
 def choose_nine(f, x, n, g, od, oh, chunk, each, s, best, where):
     """The chosen elements of the windows of a chunk, and their places."""
     d, h, high, across, down = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh], row_step(f, X), f[RECORDS + RECORD * X + 3]
-    one, two_on, row = min(high - 1, 1), high - 1, (d * f[H] + h) * f[W]
-    for i in range(f[chunk + C_LANES]):
-        o = f[chunk + C_OUT] + i
-        w, wide = f[f[W_FIRST] + o], f[f[W_COUNT] + o]
-        a, right, end = shift(x, spot(f, X, n, g, d, h, w)), min(wide - 1, 1), wide - 1
-        moved = (w - f[f[W_FIRST] + max(o - 1, 0)]) * across
-        ask_ahead(f, shift(a, one * down), moved)
-        ask_ahead(f, shift(a, two_on * down), moved)
-        nine(shift(best, i * each), shift(where, i * each), a, shift(a, one * down), shift(a, two_on * down), right * across, end * across,
-             place(row + w), place(row + w + one * f[W]), place(row + w + two_on * f[W]), place(right), place(end), each)
+    one, two_on, row, i, m = min(high - 1, 1), high - 1, (d * f[H] + h) * f[W], 0, f[chunk + C_LANES]
+    starts, counts = shift(f, f[W_FIRST] + f[chunk + C_OUT]), shift(f, f[W_COUNT] + f[chunk + C_OUT])
+    while i < m:
+        w, wide, run = starts[i], counts[i], 1
+        a, here = shift(x, spot(f, X, n, g, d, h, w)), row + w
+        v, p, b, c = shift(best, i * each), shift(where, i * each), shift(a, one * down), shift(a, two_on * down)
+        below, last = place(here + one * f[W]), place(here + two_on * f[W])
+        if wide == 3 and each >= VECTOR:
+            while i + run < m and counts[i + run] == 3:
+                run += 1
+            step = starts[min(i + 1, m - 1)] - w  # as regular windows have it
+            nine_run(f, v, p, a, b, c, across, step, place(here), below, last, run, each)
+        else:
+            right, end = min(wide - 1, 1), wide - 1
+            nine(v, p, a, b, c, right * across, end * across, place(here), below, last, place(right), place(end), each)
+        i += run
 
 
 # ---------------------------------------------------------------- windows of two columns, and of two rows or one, side by side
