@@ -36,7 +36,7 @@ FEW = {"lp": ("norm_type", (0.5, 1.0, 1.5, 2.5, 3.0, 4.0), ("raised", "raised_le
 SELDOM = ("stochastic_inference", "lp_few", "gem_few", "nanavg", "nansum")
 LOOPS = (
     # of folds, and of choices without places
-    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "THREE_ROWS", "PLANES",
+    "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "EIGHT", "THREE_ROWS", "PLANES",
     "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN", "PLACES_WHOLE",  # of choices with their places
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
@@ -189,6 +189,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             yield entry("QUAD_CHANNELS", kernels.direct_kernel, "quad", True)
             if dtype == "float32" or f.name in COMMON:
                 yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
+                yield entry("EIGHT", kernels.direct_kernel, "eight", False)
             if f.plain_sum and not backward:
                 yield entry("NINE_CHANNELS", kernels.direct_kernel, "nine", True)
 
@@ -230,6 +231,7 @@ def select(pooling: str) -> Iterator[Entry]:
         if dtype in ("float32", "float64"):
             yield entry("SWEEP_STRAIGHT", kernels.choose_kernel, formula, dtype, True)
             yield direct("THREE_ROWS", "three", False)
+            yield direct("EIGHT", "eight", False)
             yield direct("NINE_CHANNELS", "nine", True)
             yield from (entry(f"PLACES_{s.upper()}", kernels.select_backward_kernel, formula, dtype, False, s, backward=True)
                         for s in ("quad", "nine", "short"))

@@ -140,7 +140,7 @@ class Fold:
             return WIDEST["QUAD"] if shape == "quad" else 0
         if not near:
             return WIDEST["EXACT"]
-        if shape == "three":
+        if shape in ("three", "eight"):
             return 0 if plain_sum else WIDEST["LIFTED_THREE"]
         return WIDEST["SWEEP_BACK" if backward else "SWEEP"]
 
@@ -159,7 +159,7 @@ class Fold:
         bundle = bundles.of(call, distances, self.widest(shape, near, backward, plain_sum), backward)
         if bundle is not call:
             call, (shape, made) = bundle, bundle.small(distances, backward, lifts, plain_sum)
-        if shape == "quad" or (near and (shape in ("planes", "three") or (shape == "nine" and plain_sum))):
+        if shape == "quad" or (near and (shape in ("planes", "three", "eight") or (shape == "nine" and plain_sum))):
             kernel = kernels.direct_kernel(*signature, options, shape, call.lanes)
         elif not near:
             made = None
@@ -200,7 +200,7 @@ class Select:
         """Below which width planes are bundled, by the loop that would take them else."""
         if not indexed:
             shape = call.small(operands, plain=True)[0]
-            return 0 if shape in ("planes", "three") else WIDEST["QUAD" if shape == "quad" else "SWEEP"]
+            return 0 if shape in ("planes", "three", "eight") else WIDEST["QUAD" if shape == "quad" else "SWEEP"]
         shape, made = call.choices(operands)
         return places_widest(shape, made.integers[at.W_STRIDE] == 1)
 

@@ -182,7 +182,7 @@ def _cells(dtype: str, wide: bool) -> dict[str, Any]:
 @functools.cache
 def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers: int, arrays: int, options: tuple[tuple[str, str], ...],
                   shape: str, channel: bool) -> Callable[..., None]:
-    """Forward or backward of some windows; shape: "planes", "quad", "nine" or "three"; channel: the lanes are channels."""
+    """Forward or backward of some windows; shape: "planes", "quad", "nine", "eight" or "three"; channel: the lanes are channels."""
     names, two = plain(formula), getattr(formula, "elements", 1) == 2
     s, t, f = vars(sweep), vars(direct), vars(fold)
     bound = dict(LOGITS=two, PITCH=CELLS // direct.BAND & -16, PIECE=CELLS // direct.BAND // 2 & -16, PARAMETERS=arrays, CHANNEL=channel,

@@ -238,7 +238,7 @@ def straight(dims: tuple[int, ...], strides: Strides, channel_lanes: bool) -> bo
 
 
 def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, backward: bool) -> str | None:
-    """Which of the loops for some windows can do a call: "planes" of planes.py, "quad" and "nine" of direct.py, "three" of three.py, or none."""
+    """Which loop for some windows can do a call: "planes" of planes.py, "quad", "nine", "eight" of direct.py, "three" of three.py, or none."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
     if not channel_lanes and in_planes(dims, axes, operands, (at.X, at.LOGIT), backward):
@@ -246,7 +246,11 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if any(s[1 if channel_lanes else 4] != 1 for k, s in operands if k in (at.X, at.LOGIT, at.Y)):
         return None
     d, h, w = axes
-    if d.count.max() > 1 or not h.grid or not w.grid or (not channel_lanes and w.step > 1):
+    if d.count.max() > 1:
+        pairs = all(a.grid and a.grid[2] == 2 and a.count.min() == 2 for a in axes) and w.grid[1] == 2 and w.step == 1  # type: ignore[index]
+        beside = not backward or all(a.grid == (0, 2, 2) and a.step == 1 for a in axes)
+        return "eight" if pairs and beside and not channel_lanes and w.count.size >= VECTOR else None
+    if not h.grid or not w.grid or (not channel_lanes and w.step > 1):
         return None
     kernel, strides = (h.grid[2], w.grid[2]), (h.grid[1], w.grid[1])
     whole = all(int(a.count.min()) == a.grid[2] for a in (h, w) if a.grid)

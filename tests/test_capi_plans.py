@@ -24,7 +24,7 @@ from numbapool.windows import MISSING, fake_axis
 CAPI = Path(layout.__file__).parent
 SOURCES = [CAPI / "src" / f"{name}.c" for name in ("windows", "plan", "sweeps", "choices", "weigh", "memory")] + [CAPI / "tests" / "plans.c"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion"]
-SHAPES = [None, "planes", "quad", "nine", "three", "short", "own", "whole"]  # internal.h's enum
+SHAPES = [None, "planes", "quad", "nine", "three", "short", "own", "whole", "eight"]  # internal.h's enum
 RULES = ["padded", "inside", "one"]
 VALUE_ERROR = 1
 PARTS = "rows", "planes", "work", "taps", "left"  # of a plan, what its caller must know
@@ -471,6 +471,9 @@ LISTED = {
     "slices that no window covers": call_of((1, 130, 1, 4, 100), window(4, 2, 2), window(100, 2, 40), last=True, lanes=True),
     "slices of one input": call_of((1, 130, 1, 4, 20), window(4, 2, 2), window(20, 8, 1), last=True, lanes=True),
     "wide kernel": call_of((1, 2, 1, 40, 50), window(40, 31, 1, 15), window(50, 31, 1, 15)),
+    "2x2x2": call_of((1, 3, 5, 8, 33), window(5, 2, 2), window(8, 2, 2), window(33, 2, 2)),
+    "2x2x2 apart": call_of((1, 3, 9, 8, 34), window(9, 2, 3), window(8, 2, 1, 0, 2), window(34, 2, 2, 1)),
+    "2x2x2 beyond the edge": call_of((1, 3, 5, 8, 33), window(5, 2, 2, 1), window(8, 2, 2), window(33, 2, 2)),
     "3d": call_of((2, 3, 8, 9, 10), window(8, 3, 2, 1), window(9, 3, 2, 1), window(10, 3, 2, 1)),
     "3d deep": call_of((1, 1, 40, 40, 40), window(40, 17, 1), window(40, 17, 1), window(40, 3, 1)),
     "3d terms too many": call_of((1, 1, 256, 256, 40), window(256, 129, 1), window(256, 129, 1), window(40, 3, 1)),
@@ -539,8 +542,8 @@ def test_outputs_in_a_row(c, lanes):
 
 def test_loops_for_small_windows(c):
     """The listed calls reach every one of them."""
-    assert {check_small(c, call, False) for call in LISTED.values()} == {None, "planes", "quad", "nine", "three"}
-    assert {check_small(c, call, True) for call in LISTED.values()} == {None, "planes", "quad", "three"}
+    assert {check_small(c, call, False) for call in LISTED.values()} == {None, "planes", "quad", "nine", "three", "eight"}
+    assert {check_small(c, call, True) for call in LISTED.values()} == {None, "planes", "quad", "three", "eight"}
     assert {check_choices(c, call, LANES, last) for call in LISTED.values() for last in (None, False)} == \
         {None, "quad", "nine", "short", "own", "whole"}
     assert {check_sweep(c, call, 1, 1) for call in LISTED.values()} == {False, True}

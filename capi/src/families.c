@@ -164,18 +164,22 @@ static void fold_general(call *k, int formula, const geometry *g, addresses *a, 
     launch(k, needed_kernel(k, formula, backward, LOOP_GENERAL), &made, backward, a, false, mask, NULL);
 }
 
+/* The loops for the windows that `small` names, where lanes are windows, and where they are channels. */
+static const int small_loops[][2] = {
+    [QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}, [EIGHT] = {LOOP_EIGHT, LOOP_EIGHT},
+    [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS}, [PLANES] = {LOOP_PLANES, LOOP_PLANES},
+};
+
 /* The kernel of one pass for small windows and its plan, where both are there. */
 static kernel_function fold_small(call *k, int formula, const geometry *g, plan *made)
 {
-    static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
-                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}, [PLANES] = {LOOP_PLANES, LOOP_PLANES}};
     const formula_info *info = &formula_infos[formula];
     bool backward = k->r->backward, plain = info->plain_sum;
     geometry cut_one;
     shape s = small_of(k, g, backward, plain, &cut_one);
-    if (s != PLANES && s != QUAD && s != THREE && !(s == NINE && plain))
+    if (s != PLANES && s != QUAD && s != THREE && s != EIGHT && !(s == NINE && plain))
         return NULL;
-    kernel_function f = find_kernel(formula, backward, k->dtype, loops[s][k->lanes]);
+    kernel_function f = find_kernel(formula, backward, k->dtype, small_loops[s][k->lanes]);
     if (f)
         *made = small_plan(k, &cut_one, s, backward, info->way[backward].accumulators, info->way[backward].terms);
     return f;
@@ -204,7 +208,7 @@ static int64_t fold_widest(call *k, int formula, const geometry *g)
         return s == QUAD ? WIDEST_QUAD : 0;
     if (!info->common)
         return WIDEST_EXACT;
-    if (s == THREE)
+    if (s == THREE || s == EIGHT)
         return info->plain_sum ? 0 : WIDEST_LIFTED_THREE;
     return k->r->backward ? WIDEST_SWEEP_BACK : WIDEST_SWEEP;
 }
@@ -347,13 +351,11 @@ static kernel_function places_kernel(call *k, bool backward, shape s)
 /* The maxima alone, by the loops that keep no places; false where none suits. */
 static bool choose_values(call *k, const geometry *g, addresses *a)
 {
-    static const int loops[][2] = {[QUAD] = {LOOP_QUAD, LOOP_QUAD_CHANNELS}, [THREE] = {LOOP_THREE_ROWS, LOOP_THREE_ROWS},
-                                   [NINE] = {LOOP_NINE_CHANNELS, LOOP_NINE_CHANNELS}, [PLANES] = {LOOP_PLANES, LOOP_PLANES}};
     geometry cut_one;
     plan made;
     int formula = k->chooses;
     shape s = small_of(k, g, false, true, &cut_one);
-    kernel_function f = s == PLANES || s == QUAD || s == THREE || s == NINE ? find_kernel(formula, false, k->dtype, loops[s][k->lanes]) : NULL;
+    kernel_function f = s == NO_SHAPE ? NULL : find_kernel(formula, false, k->dtype, small_loops[s][k->lanes]);
     if (f) {
         made = small_plan(k, &cut_one, s, false, 1, 0);
         launch(k, f, &made, false, a, false, NULL, NULL);
@@ -387,7 +389,7 @@ static int64_t choice_widest(call *k, const geometry *g, bool indexed)
         return places_widest(s, made.integers[AT_W_STRIDE] == 1);
     }
     shape s = small_of(k, g, false, true, &cut_one);
-    return s == PLANES || s == THREE ? 0 : s == QUAD ? WIDEST_QUAD : WIDEST_SWEEP;
+    return s == PLANES || s == THREE || s == EIGHT ? 0 : s == QUAD ? WIDEST_QUAD : WIDEST_SWEEP;
 }
 
 /* Forward of a choice; index: where the places go, or NULL. */

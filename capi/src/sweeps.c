@@ -466,6 +466,22 @@ static shape small_quad(const geometry *g, bool backward)
     return beside || !backward ? QUAD : NO_SHAPE;
 }
 
+/* Whether the windows of an axis are pairs of elements, of a gradient side by side. */
+static bool pairs(const axis *a, bool backward)
+{
+    return a->regular && a->kernel == 2 && smallest(a->count, a->outputs) == 2 && (!backward || (a->origin == 0 && a->stride == 2 && a->step == 1));
+}
+
+/* Whether the loops for 2x2x2 windows do a call. */
+static shape small_eight(const geometry *g, bool backward)
+{
+    const axis *w = &g->axes[2];
+    for (int i = 0; i < 3; i++)
+        if (!pairs(&g->axes[i], backward))
+            return NO_SHAPE;
+    return w->stride == 2 && w->step == 1 && !g->channel_lanes && w->outputs >= VECTOR ? EIGHT : NO_SHAPE;
+}
+
 /* Whether three.py does a call. */
 static shape small_three(const geometry *g, bool backward)
 {
@@ -482,7 +498,7 @@ bool in_planes(const geometry *g, const bool full[OPERANDS], bool backward)
     return !empty(g) && !differs(g) && !g->channel_lanes && (!backward || product(g->dims + 2, 3) <= SWEEP_PLANE) && whole(g) && gapless(g, full);
 }
 
-/* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, THREE of three.py, or none. */
+/* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD, NINE and EIGHT of direct.py, THREE of three.py, or none. */
 shape small(const geometry *g, bool backward)
 {
     static const bool read[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true};
@@ -493,7 +509,9 @@ shape small(const geometry *g, bool backward)
         return PLANES;
     if (!unit_strides(g))
         return NO_SHAPE;
-    if (largest(d->count, d->outputs) > 1 || !h->regular || !w->regular || (!g->channel_lanes && w->step > 1))
+    if (largest(d->count, d->outputs) > 1)
+        return small_eight(g, backward);
+    if (!h->regular || !w->regular || (!g->channel_lanes && w->step > 1))
         return NO_SHAPE;
     if (h->kernel == 2 && w->kernel == 2 && (g->channel_lanes || w->stride == 2) && smallest(h->count, h->outputs) == 2 &&
         smallest(w->count, w->outputs) == 2)
