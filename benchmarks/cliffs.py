@@ -1,7 +1,8 @@
 """Cliffs: window sizes, strides and dilations at which a time jumps, against torch and against the neighbours.
 
 For max, avg and soft, forward and backward, kernel sizes 1 to 11, strides 1 to one more than the kernel, dilations 1 and 2, at sizes from 1
-to 300 that a fixed seed draws. A configuration is a cliff where numbapool is slower than torch, or takes more than four times as long a byte
+to 300 that a fixed seed draws. The gradient of max is measured by indices, which torch's has, and choosing again, which stands beside torch's forward
+and backward pass. A configuration is a cliff where numbapool is slower than torch, or takes more than four times as long a byte
 as the median of the configurations whose kernel or stride is one more or one less.
 """
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numbapool
 from . import timing
 from .rows import LINEAR, TRAFFIC, minimal_bytes
 
-POOLINGS, DIRECTIONS = ("max", "avg", "soft"), ("forward", "backward")
+DIRECTIONS = {"max": ("forward", "backward", "again"), "avg": ("forward", "backward"), "soft": ("forward", "backward")}
 ELEMENTS = 1 << 18  # of an input, about
 STEEP = 4.0  # times the neighbours' median
 TURNS = 3
@@ -78,7 +79,8 @@ def sizes(quick: bool) -> list[int]:
 
 def spots(quick: bool) -> Iterator[Spot]:
     """Every configuration."""
-    for size, pool, direction, kernel in itertools.product(sizes(quick), POOLINGS, DIRECTIONS, range(1, 6 if quick else 12)):
+    ways = [(pool, direction) for pool, directions in DIRECTIONS.items() for direction in directions]
+    for size, (pool, direction), kernel in itertools.product(sizes(quick), ways, range(1, 6 if quick else 12)):
         for stride, dilation in itertools.product(range(1, kernel + 2), (1, 2)):
             spot = Spot(pool, direction, size, kernel, stride, dilation)
             if spot.fits:
@@ -104,7 +106,10 @@ def torch_call(spot: Spot, x: np.ndarray, grad: np.ndarray) -> Callable[[], Any]
     if spot.direction == "forward":
         return lambda: torch_forward(spot, given)
     given.requires_grad_()
-    y, g = torch_forward(spot, given), torch.from_numpy(grad)
+    g = torch.from_numpy(grad)
+    if spot.direction == "again":
+        return lambda: torch.autograd.grad(torch_forward(spot, given), given, g)
+    y = torch_forward(spot, given)
     return lambda: torch.autograd.grad(y, given, g, retain_graph=True)
 
 
@@ -113,16 +118,19 @@ def measure(spot: Spot) -> dict[str, Any]:
     x = np.random.default_rng(0).standard_normal(spot.shape, np.float32)
     window = {"kernel_size": spot.kernel, "stride": spot.stride, "padding": spot.padding, "dilation": spot.dilation}
     y = getattr(numbapool, f"{spot.pool}_pool2d")(x, **window)
-    grad, function = np.ones_like(y), getattr(numbapool, f"{spot.pool}_pool2d" + "_backward" * (spot.direction == "backward"))
-    theirs = torch_call(spot, x, grad)
-    ours = (lambda: function(x, **window)) if spot.direction == "forward" else (lambda: function(grad, x, **window))
+    grad, function = np.ones_like(y), getattr(numbapool, f"{spot.pool}_pool2d" + "_backward" * (spot.direction != "forward"))
+    theirs, others = torch_call(spot, x, grad), {}
+    if spot.pool == "max" and spot.direction == "backward":
+        others["indices"] = numbapool.max_pool2d(x, **window, return_indices=True)[1]
+    ours = (lambda: function(x, **window)) if spot.direction == "forward" else (lambda: function(grad, x, **others, **window))
     calls = {"numbapool": ours} | ({"torch": theirs} if theirs else {})
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(TURNS):
         for name, call in calls.items():
             call()
             found[name].append(timing.turn(timing.Contender(call), 1))
-    traffic = LINEAR["backward"] if spot.pool == "avg" and spot.direction == "backward" else TRAFFIC[spot.direction]
+    traffic = LINEAR["backward"] if spot.pool == "avg" and spot.direction == "backward" else \
+        TRAFFIC["forward" if spot.direction == "forward" else "backward+indices" if others else "backward"]
     times = {name: round(1e3 * min(values), 5) for name, values in found.items()}
     return {"label": str(spot), **asdict(spot), **times, "per_mb": times["numbapool"] / (sum(minimal_bytes(traffic, x.size, y.size, 4)) / 1e6)}
 

@@ -435,6 +435,10 @@ def scatter_index(plan, data, slot, lo, hi):
     grad, index = elements(a[Y]), integers(a[INDEX])
     ly, li, lt = lane_step(f, Y), lane_step(f, INDEX), lane_step(f, TARGET)
     size, each, wrong, pack = f[D] * f[H] * f[W], f[RECORDS + RECORD * TARGET + 4], 0, lanes()
+    beside = not HALF and f[CHANNEL_LANES] == 0 and ly == 1 and li == 1 and each == 1
+    if not HALF:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
+        if a[MASK] == 0 and one_after_another(f, size):
+            wrong, lo = scatter_small(reals(a[GRAD_X]), grad, index, lo, hi, size, f[OW]), hi
     after = lo // f[G], lo % f[G]
     for p in range(lo, hi):
         n, g = after
@@ -449,6 +453,9 @@ def scatter_index(plan, data, slot, lo, hi):
             for oh in range(f[OH]):
                 for ow in range(span):
                     at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
+                    if beside:
+                        wrong |= scatter_row(shift(target, base), shift(grad, at), shift(index, ia), m, size)
+                        continue
                     for o in range(0, m, LANES if HALF else max(m, 1)):
                         k = min(LANES, m - o) if HALF else m
                         if HALF:  # many are converted at once
@@ -465,6 +472,39 @@ def scatter_index(plan, data, slot, lo, hi):
         settle()
     if wrong != 0:
         integers(a[FAULT])[0] = 1
+
+
+def one_after_another(f, size):
+    """Whether planes are small, and lie without gaps: of the gradient in place, of values and indices in a row each."""
+    if f[CHANNEL_LANES] == 1 or f[SCRATCH_PLANE] or size > 4 * CELLS or f[OD] * f[OH] != 1 or f[ROWS] != 1:
+        return False
+    y, i = RECORDS + RECORD * Y, RECORDS + RECORD * INDEX
+    near = f[y + 4] == 1 and f[i + 4] == 1 and f[y + 1] == f[OW] and f[i + 1] == f[OW]
+    return near and (f[N] == 1 or (f[y] == f[G] * f[OW] and f[i] == f[G] * f[OW]))
+
+
+def scatter_small(target, grad, index, lo, hi, size, m):
+    """Planes lo..hi of gx, of m values each: what a plane costs besides these would be most of its time.  Whether an index is out of range."""
+    wrong, some = 0, max(1, 4 * CELLS // size)
+    for first in range(lo, hi, some):
+        last = min(first + some, hi)
+        for j in range(first * size, last * size):
+            target[j] = real(0)
+        for p in range(first, last):
+            wrong |= scatter_row(shift(target, p * size), shift(grad, p * m), shift(index, p * m), m, size)
+    return wrong
+
+
+def scatter_row(target, grad, index, m, size):
+    """m values to where their indices say.  Whether one is out of range."""
+    wrong = 0
+    for j in range(m):
+        i = index[j]
+        if i >= 0 and i < size:
+            target[i] = merge(target[i], load(grad, j))
+        else:
+            wrong = 1
+    return wrong
 
 
 def add(old, new):
