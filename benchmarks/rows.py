@@ -171,6 +171,7 @@ DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 ORDERS = FIRST, LAST = "channels-first", "channels-last"
 LARGE, CACHED, TINY = (8, 64, 112, 112), (1, 64, 56, 56), (1, 8, 16, 16)
 LONG, VOLUME = (8, 64, 12544), (2, 64, 16, 56, 56)
+TAIL = (32, 512, 14, 14)  # of a residual network's last stages: many small planes
 HEAD = (32, 2048, 7, 7)  # what a residual network's last average sees
 
 
@@ -220,6 +221,7 @@ def default_rows() -> list[Row]:
         *rows_of(MAIN, SIMPLE, dtypes=("float16", "bfloat16", "float64"), orders=(FIRST,)),
         *rows_of(MAIN, SIMPLE, threads=(2,)),
         *rows_of(MAIN, SIMPLE, (LONG, VOLUME), orders=(FIRST,)),
+        *rows_of(MAIN, SIMPLE + r"|3x3/s2/p1|3x3/s1/p1", (TAIL,), orders=(FIRST,)),
         *rows_of(MAIN, "global", (HEAD,)),
     ]
     return list(dict.fromkeys(result))
