@@ -14,7 +14,7 @@ import numpy as np
 
 from . import arrays, bundles, kernels
 from .bundles import WIDEST
-from .call import Call, Five, View
+from .call import Call, Five, View, order_of
 from .libraries import from_numpy_array
 from .loops import layout as at
 from .loops.cpu import vote
@@ -24,6 +24,7 @@ from .parameters import Parameter
 from .plan import Plan, dense
 from .prepared import Source, Stage
 from .sweeps import Axes
+from .windows import fake_axis
 
 # ---------------------------------------------------------------- parameters that vary with the output
 
@@ -248,6 +249,9 @@ def places_widest(shape: str | None, beside: bool) -> int:
 def scatter(call: Call, values: View, index: View, merge: str, axes: Axes | None = None) -> View:
     """A plane-shaped result that is 0 but where indices put values; axes : of the windows in which they most likely lie."""
     call.dtype = call.given[values.source.number].dtype
+    if any(a.first.ndim == 2 for a in call.axes):  # indices are those of any windows, so that channels may be lanes
+        call.axes, axes = tuple(fake_axis(n) for n in call.outputs), None  # type: ignore[assignment]
+        call.lanes, _ = order_of(call.x.dims, call.x.strides)
     result = call.empty(call.x.dims, call.dtype)
     operands = {at.Y: values, at.INDEX: index}
     addresses = {**operands, at.GRAD_X: result}

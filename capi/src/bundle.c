@@ -39,6 +39,8 @@ static bool inside(const call *k, int slot, const int64_t given[5], int64_t stri
 call *in_bundles(bundle *b, call *k, geometry *g, int64_t widest, bool gradient)
 {
     int64_t planes = times(k->x.dims[0], k->x.dims[1]), size = product(k->x.dims + 2, 3), outputs = product(k->out_dims + 2, 3), unused[3];
+    if (is_half(k->dtype)) /* which have few kernels here: all but the loops for 2x2 windows side by side are float32's, on copies */
+        return k;
     if (k->x.dims[4] >= widest || planes < BUNDLE_LANES || k->lanes || k->memory_last || differs(g) || !size)
         return k;
     if (times(BUNDLE_LANES * real_bytes(k->dtype), (1 + gradient) * size + outputs) > BUNDLE_ROOM ||

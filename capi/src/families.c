@@ -438,7 +438,15 @@ void scatter(call *k, const view *values, const view *index, const view *result,
     geometry g = geometry_of(k);
     addresses a = {{0}};
     dtype own = k->dtype;
+    bool lanes = k->lanes, unused;
     k->dtype = values->dtype; /* which the kernel, its scratch and its caches go by */
+    if (differs(&g)) {        /* indices are those of any windows, so that channels may be lanes */
+        for (int i = 0; i < 3; i++)
+            without_windows(k->c, &g.axes[i], k->out_dims[2 + i]);
+        order_in_memory(&k->x, &k->lanes, &unused);
+        g.channel_lanes = k->lanes;
+        windows = NULL;
+    }
     read_from(&a, &g, AT_Y, values);
     read_from(&a, &g, AT_INDEX, index);
     a.words[AT_GRAD_X] = address(result->data);
@@ -452,6 +460,7 @@ void scatter(call *k, const view *values, const view *index, const view *result,
         launch(k, f, &made, true, &a, true, left, NULL);
     }
     k->dtype = own;
+    k->lanes = lanes;
 }
 
 /* The gradient with the elements chosen again. */

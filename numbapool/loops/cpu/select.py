@@ -438,7 +438,7 @@ def scatter_index(plan, data, slot, lo, hi):
     beside = not HALF and f[CHANNEL_LANES] == 0 and ly == 1 and li == 1 and each == 1
     if not HALF:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
         if a[MASK] == 0 and one_after_another(f, size):
-            wrong, lo = scatter_small(reals(a[GRAD_X]), grad, index, lo, hi, size, f[OW]), hi
+            wrong, lo = scatter_small(f, reals(a[GRAD_X]), grad, index, lo, hi, size), hi
     after = lo // f[G], lo % f[G]
     for p in range(lo, hi):
         n, g = after
@@ -454,6 +454,7 @@ def scatter_index(plan, data, slot, lo, hi):
                 for ow in range(span):
                     at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
                     if beside:
+                        ask_for_both(f, shift(grad, at + 4 * m), shift(index, ia + 4 * m), m)
                         wrong |= scatter_row(shift(target, base), shift(grad, at), shift(index, ia), m, size)
                         continue
                     for o in range(0, m, LANES if HALF else max(m, 1)):
@@ -483,16 +484,25 @@ def one_after_another(f, size):
     return near and (f[N] == 1 or (f[y] == f[G] * f[OW] and f[i] == f[G] * f[OW]))
 
 
-def scatter_small(target, grad, index, lo, hi, size, m):
+def scatter_small(f, target, grad, index, lo, hi, size):
     """Planes lo..hi of gx, of m values each: what a plane costs besides these would be most of its time.  Whether an index is out of range."""
-    wrong, some = 0, max(1, 4 * CELLS // size)
+    wrong, some, m = 0, max(1, 4 * CELLS // size), f[OW]
     for first in range(lo, hi, some):
         last = min(first + some, hi)
         for j in range(first * size, last * size):
             target[j] = real(0)
         for p in range(first, last):
+            ask_for_both(f, shift(grad, (p + some) * m), shift(index, (p + some) * m), m)
             wrong |= scatter_row(shift(target, p * size), shift(grad, p * m), shift(index, p * m), m, size)
     return wrong
+
+
+def ask_for_both(f, grad, index, m):
+    """Prefetch m values and their indices."""
+    if f[ASK]:
+        ask_for(grad, m)
+        for j in range(0, m, 8):
+            prefetch(shift(index, j))
 
 
 def scatter_row(target, grad, index, m, size):
