@@ -1,6 +1,7 @@
 """Bundles of small planes: what pools many planes side by side computes what pools each batch entry, which has too few planes for a bundle."""
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -194,6 +195,24 @@ def test_a_parameter_a_channel(used):
         ex, ep = numbapool.gem_pool2d_backward(np.ascontiguousarray(g[one]), x[one], p=p[c], **window)
         np.testing.assert_allclose(gx[one], ex, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(gp[c], ep, rtol=1e-4)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("name", ["max", "soft", "std", "median"])
+def test_threads_share_bundles(name, used):
+    x = given(name, 2, np.random.default_rng(9), shape=(33, 65, 14, 14))[0]
+    x[7, 3] *= 1e4  # which is done again
+    pool, back, found = getattr(numbapool, f"{name}_pool2d"), getattr(numbapool, f"{name}_pool2d_backward"), []
+    threads = numba.get_num_threads()
+    try:
+        for count in (1, threads):
+            numba.set_num_threads(count)
+            y = pool(x, **WINDOWS["3/s1"])
+            found.append((y, back(np.cos(y), x, **WINDOWS["3/s1"])))
+    finally:
+        numba.set_num_threads(threads)
+    same("max", *found)
+    assert used
 
 
 @pytest.mark.jit
