@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import bundle, detail, direct, draw, fold, order, owned, planes, rows, select, sweep, three, vote, whole
+from .loops.cpu import bundle, detail, direct, draw, eight, fold, order, owned, planes, rows, select, sweep, three, vote, whole
 from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -223,7 +223,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
             tile_cells=_stack(numeric.real_name(dtype), accumulators * planes.SIZE),
             give_plane=planes.give_two if two else planes.give_one if recompute else planes.give_sum,
             cell=s[f"stored{accumulators}"], set_cell=s[f"set_cell{accumulators}"])
-    loops = {"three": three, "planes": planes}.get(shape, direct)
+    loops = {"three": three, "planes": planes, "eight": eight}.get(shape, direct)
     return stamp(f"{shape}_{'backward' if backward else 'forward'}", [loops, formula], dtype, bound)
 
 

@@ -238,7 +238,7 @@ def straight(dims: tuple[int, ...], strides: Strides, channel_lanes: bool) -> bo
 
 
 def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, backward: bool) -> str | None:
-    """Which loop for some windows can do a call: "planes" of planes.py, "quad", "nine", "eight" of direct.py, "three" of three.py, or none."""
+    """Which loop for some windows can do a call: "planes" of planes.py, "quad", "nine" of direct.py, "eight" of eight.py, "three" of three.py."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
     if not channel_lanes and in_planes(dims, axes, operands, (at.X, at.LOGIT), backward):

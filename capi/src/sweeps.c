@@ -498,7 +498,7 @@ bool in_planes(const geometry *g, const bool full[OPERANDS], bool backward)
     return !empty(g) && !differs(g) && !g->channel_lanes && (!backward || product(g->dims + 2, 3) <= SWEEP_PLANE) && whole(g) && gapless(g, full);
 }
 
-/* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD, NINE and EIGHT of direct.py, THREE of three.py, or none. */
+/* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, EIGHT of eight.py, THREE of three.py, or none. */
 shape small(const geometry *g, bool backward)
 {
     static const bool read[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true};
