@@ -22,7 +22,7 @@ EXACT = {"std", "idw"}  # whose loops for any windows add up side by side in ano
 
 @pytest.fixture
 def used(monkeypatch):
-    """The numbers of bundles' operands, one for each bundled stage that was prepared."""
+    """A list that has an entry for each bundled stage that was prepared; nothing is remembered from before."""
     found, build = [], bundles.Bundled.bundles
     monkeypatch.setattr(bundles.Bundled, "bundles", lambda *args: (found.append(1), build(*args))[1])
     CALLS.young.clear()
