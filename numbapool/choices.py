@@ -8,7 +8,7 @@ import numpy as np
 from .loops import layout as at
 from .memory import CELLS, LANES
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import Axes, chunk, chunks, in_planes, merged, reach
+from .sweeps import PLANE, Axes, chunk, chunks, in_planes, merged, reach
 from .windows import Axis, remembered
 
 
@@ -60,7 +60,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
           past_cache: int = 0) -> tuple[str | None, Plan]:
     """How to choose, and the plan of a call; the arguments are those of plan.build.  "whole": windows are whole planes, for whole.py."""
     size, whole = dims, dims
-    planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,), grad_channels_last is not None)
+    planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,))
+    planes = planes and (grad_channels_last is None or prod(dims[2:]) <= PLANE)
     if prod(dims) and all(a.first.ndim == 1 for a in axes):
         whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // min(width, dims[1]) if channel_lanes else CELLS,
                                       channel_lanes)

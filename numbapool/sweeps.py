@@ -15,7 +15,7 @@ from .windows import Axis, remembered
 RING = 1 << 19  # bytes of lifted rows that are kept for the next windows: half a second-level cache
 SHORT = 256  # cells of the rows that a window over whole planes is cut into, where they are lifted: those of a few rows stay in the first cache
 THREE = CELLS - 8 * VECTOR  # positions of a row that three.py takes
-PLANE = 2048  # elements of a plane whose gradients planes.py makes: of larger ones, sweeps write whole lines past the caches
+PLANE = 2048  # elements of a plane whose gradients by places whole.py makes
 HELD = 1 << 23  # bytes of rows of terms, at most
 
 Axes = tuple[Axis, Axis, Axis]
@@ -54,10 +54,9 @@ def whole_planes(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, S
     return steps if whole and gapless and all(step == apart for step in steps.values()) else None
 
 
-def in_planes(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], full: tuple[int, ...], backward: bool) -> bool:
-    """Whether windows are whole planes that planes.py or whole.py takes: channels-first, and of a gradient not large."""
-    same = prod(dims) > 0 and all(a.first.ndim == 1 for a in axes)
-    return same and (not backward or prod(dims[2:]) <= PLANE) and bool(whole_planes(dims, axes, operands, full, 1))
+def in_planes(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], full: tuple[int, ...]) -> bool:
+    """Whether windows are whole planes, channels-first, that planes.py or whole.py takes."""
+    return prod(dims) > 0 and all(a.first.ndim == 1 for a in axes) and bool(whole_planes(dims, axes, operands, full, 1))
 
 
 @functools.lru_cache(256)
@@ -241,7 +240,7 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     """Which loop for some windows can do a call: "planes" of planes.py, "quad", "nine" of direct.py, "eight" of eight.py, "three" of three.py."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
-    if not channel_lanes and in_planes(dims, axes, operands, (at.X, at.LOGIT), backward):
+    if not channel_lanes and in_planes(dims, axes, operands, (at.X, at.LOGIT)):
         return "planes"
     if any(s[1 if channel_lanes else 4] != 1 for k, s in operands if k in (at.X, at.LOGIT, at.Y)):
         return None

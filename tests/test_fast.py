@@ -177,6 +177,30 @@ def test_results_past_the_caches(name, dtype, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.jit
+@pytest.mark.parametrize(("name", "dtype"), [("avg", "float32"), ("avg", "float16"), ("soft", "float64"), ("gem", "float32"), ("lip", "float32"),
+                                             ("lip", "float16")])
+def test_gradients_of_whole_planes_past_the_caches(name, dtype, monkeypatch):
+    """Planes one behind the other are written in whole lines, wherever in one the first begins: what is written through the caches, and no more."""
+    rng = np.random.default_rng(31)
+    forward, backward = getattr(numbapool, f"global_{name}_pool2d"), getattr(numbapool, f"global_{name}_pool2d_backward")
+    given = {"gem": {"p": np.array([1.5, 2.5, 3.5])}}.get(name, {})
+    for (height, width), aligned in itertools.product(((1, 1), (7, 7), (31, 33), (32, 32), (45, 61)), (False, True)):
+        x = (rng.random((7, 3, height, width)) + 0.5).astype(dtype)
+        arrays = [x, x[::-1].copy()] if name == "lip" else [x]
+        g = rng.random(forward(*arrays, **given).shape).astype(x.dtype)
+        made = []
+        for past in (False, True):
+            with monkeypatch.context() as patch:
+                patch.setattr(memory, "past_cache", lambda size, past=past: past)
+                patch.setattr(numbapool.libraries, "past_cache", lambda size, aligned=aligned: aligned)
+                patch.setattr(operation, "CALLS", prepared.Remembered())
+                found = backward(g, *arrays, **given)
+            made.append(found if isinstance(found, tuple) else (found,))
+        for a, b in zip(*made, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("processors", [1, 2, None])
 def test_a_cache_is_counted_as_what_the_processors_can_have_of_it(processors, monkeypatch, tmp_path):
     """A virtual machine is told of its host's whole cache; another cache, smaller than the shares of many processors, is taken as it is."""

@@ -493,9 +493,9 @@ static shape small_three(const geometry *g, bool backward)
 }
 
 /* Whether windows are whole planes that planes.py or whole.py takes; full: as in merged. */
-bool in_planes(const geometry *g, const bool full[OPERANDS], bool backward)
+bool in_planes(const geometry *g, const bool full[OPERANDS])
 {
-    return !empty(g) && !differs(g) && !g->channel_lanes && (!backward || product(g->dims + 2, 3) <= SWEEP_PLANE) && whole(g) && gapless(g, full);
+    return !empty(g) && !differs(g) && !g->channel_lanes && whole(g) && gapless(g, full);
 }
 
 /* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, EIGHT of eight.py, THREE of three.py, or none. */
@@ -505,7 +505,7 @@ shape small(const geometry *g, bool backward)
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
     if (empty(g) || differs(g) || spread_parameter(g))
         return NO_SHAPE;
-    if (in_planes(g, read, backward))
+    if (in_planes(g, read))
         return PLANES;
     if (!unit_strides(g))
         return NO_SHAPE;
