@@ -38,6 +38,7 @@ LOOPS = (
     # of folds, and of choices without places
     "GENERAL", "GENERAL_WIDE", "SWEEP", "SWEEP_STRAIGHT", "QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "EIGHT", "THREE_ROWS", "PLANES",
     "PLACES", "PLACES_WIDE", "PLACES_QUAD", "PLACES_NINE", "PLACES_SHORT", "PLACES_OWN", "PLACES_WHOLE",  # of choices with their places
+    "PLACES_SEPARATE",  # of gradients of choices
     "PLACES_QUAD_CHANNELS",  # of draws
     "FEW_SHORT", "SHORT_ONES", "LONG_ONES",  # by rank: few elements, short windows
     "VOTE_FEW", "VOTE_SORTED",  # with places
@@ -214,6 +215,7 @@ def select(pooling: str) -> Iterator[Entry]:
         if dtype in FLOATS:
             yield entry("PLACES", kernels.select_backward_kernel, formula, dtype, False, backward=True)
             yield entry("PLACES_WIDE", kernels.select_backward_kernel, formula, dtype, True, backward=True, plain=True)
+            yield entry("PLACES_SEPARATE", kernels.select_backward_kernel, formula, dtype, False, "separate", backward=True)
         if dtype in FLOATS or dtype == "uint8":
             yield entry("SWEEP", kernels.choose_kernel, formula, dtype, False)
         if pooling == "min":
@@ -345,7 +347,7 @@ def few() -> list[Entry]:
     """
     some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", "detail", *PARTS)),
             *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64", "uint64"))}
-    sums = {(f, "float64", loop) for f in COMMON for loop in ("SWEEP", "SWEEP_STRAIGHT", "PLANES")}
+    sums = {*((f, "float64", loop) for f in COMMON for loop in ("SWEEP", "SWEEP_STRAIGHT", "PLANES")), ("max", "float64", "PLACES_SEPARATE")}
     return [e for e in entries() if e.dtype in ("float32", *HALVES) or (e.plain and (e.formula, e.dtype) in some)
             or (e.formula, e.dtype, e.loop) in sums]
 

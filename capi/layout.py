@@ -4,7 +4,7 @@ from __future__ import annotations
 from numbapool import bundles, detail, memory, plan, sweeps
 from numbapool.loops import layout
 from numbapool.loops.cpu import detail as details
-from numbapool.loops.cpu import three, weigh
+from numbapool.loops.cpu import separate, three, weigh
 
 
 def constants() -> dict[str, int]:
@@ -12,7 +12,7 @@ def constants() -> dict[str, int]:
     fields = {f"AT_{name}": value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
     common = {"OPERANDS": layout.OPERANDS}
     common |= {name: getattr(memory, name) for name in ("ASK_FROM", "ASK_LEAST", "ASK_MOST", "CELLS", "LANES", "VECTOR")}
-    for prefix, module in (("WEIGH", weigh), ("DETAIL", details)):
+    for prefix, module in (("WEIGH", weigh), ("DETAIL", details), ("SEPARATE", separate)):
         common |= {f"{prefix}_{name}": value for name, value in vars(module).items() if name.isupper() and isinstance(value, int)}
     common["DETAIL_WORK"] = detail.WORK
     common |= {"BUNDLE_LANES": bundles.LANES, "BUNDLE_ROOM": bundles.ROOM, "SHORT_ROW": plan.SHORT_ROW}
@@ -24,5 +24,5 @@ def header() -> str:
     """The text of layout.h."""
     lines = [f"    {name} = {value}" for name, value in constants().items()]
     return "\n".join(["/* Written by capi/layout.py from numbapool's loops/layout.py (AT_...), memory.py, sweeps.py (SWEEP_...), three.py,",
-                      " * weigh.py (WEIGH_...), detail.py (DETAIL_...), bundles.py (BUNDLE_..., WIDEST_...), plan.py. */",
+                      " * weigh.py (WEIGH_...), detail.py (DETAIL_...), separate.py (SEPARATE_...), bundles.py (BUNDLE_..., WIDEST_...), plan.py. */",
                       "#ifndef NUMBAPOOL_LAYOUT_H", "#define NUMBAPOOL_LAYOUT_H", "", "enum {", ",\n".join(lines), "};", "", "#endif", ""])

@@ -20,6 +20,7 @@ ROOM = 1 << 20  # bytes of a bundle's planes, at most: a second-level cache
 WIDEST = {  # rows from so many positions on are not bundled, by the loop that takes planes one by one: from there on it is as fast
     "QUAD": 12, "LIFTED_THREE": 40, "SWEEP": 57, "SWEEP_BACK": 48, "EXACT": 48,  # of folds, and of choices without places
     "PLACES_QUAD": 16, "PLACES_SHORT": 48, "PLACES_SHORT_BESIDE": 28, "PLACES": 57,  # of choices with places; BESIDE: forward at stride 1
+    "PLACES_SEPARATE": 48,  # of gradients of choices
     "VOTE": 57, "RANK_QUAD": 32, "RANK": 28,
     "SCATTER_OWN": 60,  # the same for windows side by side whose rows indices are given for: narrower ones are scattered one by one
 }

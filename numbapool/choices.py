@@ -6,9 +6,10 @@ from math import prod
 import numpy as np
 
 from .loops import layout as at
-from .memory import CELLS, LANES
+from .loops.cpu import separate
+from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import PLANE, Axes, chunk, chunks, in_planes, merged, reach
+from .sweeps import PLANE, Axes, chunk, chunks, covering, in_planes, merged, reach
 from .windows import Axis, remembered
 
 
@@ -55,21 +56,32 @@ def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes:
     return "short" if not channel_lanes else "nine" if unit else None  # which reads channels side by side
 
 
+def separable(dims: tuple[int, ...], axes: Axes, lanes: int) -> int:
+    """Cells of a row for separate.py, with so many lanes a position: all that windows reach and all there are, and whole vectors of windows.
+
+    0: it does not suit the windows, or rows are too long for a band of four, or planes have more than one of windows.
+    """
+    if prod(dims) == 0 or axes[2].grid is None or (np.diff(axes[0].first) <= 0).any():
+        return 0
+    (origin, stride, kernel), outputs = axes[2].grid, axes[2].count.size
+    pitch = max(outputs + kernel - 1, dims[4] - origin, -(-(-(-outputs * lanes // VECTOR) * VECTOR) // lanes))
+    suits = stride == 1 and 2 * lanes <= separate.MARGIN and 4 * pitch * lanes <= separate.ROOM and outputs * lanes <= CELLS
+    return pitch * lanes if suits else 0
+
+
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,
           grad_channels_last: bool | None = None, scratch_planes: int = 0, itemsize: int = 4,
           past_cache: int = 0) -> tuple[str | None, Plan]:
-    """How to choose, and the plan of a call; the arguments are those of plan.build.  "whole": windows are whole planes, for whole.py."""
+    """How to choose, and the plan of a call; the arguments are those of plan.build.  "whole", "separate": by whole.py, separate.py."""
     size, whole = dims, dims
     planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,))
     planes = planes and (grad_channels_last is None or prod(dims[2:]) <= PLANE)
     if prod(dims) and all(a.first.ndim == 1 for a in axes):
         whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // min(width, dims[1]) if channel_lanes else CELLS,
                                       channel_lanes)
-    width = width_of(axes[2], dims[1], width) if channel_lanes else 1
-    buffer = Buffer(whole, axes, channel_lanes, width)
-    head, records, work = buffer.head, dict(operands), 0
-    cells = CELLS // max(buffer.width, 1)
-    table = chunks_of(axes[2], whole[4], cells)
+    width = min(width_of(axes[2], dims[1], width), dims[1]) if channel_lanes else 1
+    records, work = dict(operands), 0
+    table = chunks_of(axes[2], whole[4], CELLS // max(width, 1))
     deep = grad_channels_last is not None and axes[0].grid == (0, 2, 2) and axes[0].count.min() == 2 and axes[0].step == 1
     shape = shape_of(whole, axes, records[at.X], channel_lanes, table, 1 + deep)
     shape = shape if not deep or (shape == "quad" and grad_channels_last == channel_lanes) else None
@@ -79,8 +91,16 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     elif shape == "pair":
         shape = "nine" if channel_lanes else "short"
     if shape == "short":
-        table = chunks_of(axes[2], whole[4], cells // 2)
+        table = chunks_of(axes[2], whole[4], CELLS // 2)
+    buffer = Buffer(whole, axes, channel_lanes, width)
+    head = buffer.head
     buffer.place(at.CHUNK_TABLE, table)
+    together = grad_channels_last == channel_lanes and (not channel_lanes or width == dims[1])
+    cells = separable(whole, axes, width) if shape in ("short", "nine") and together else 0
+    if cells:
+        shape, head[at.ROW_CELLS] = "separate", cells
+        buffer.place(at.D_COVER, covering(axes[0], whole[2]))
+        head[at.W_LEAD] = -axes[2].grid[0]  # type: ignore[index]
     buffer.place(at.W_COUNT, axes[2].count)
     head[at.CHUNKS], head[at.PAST_CACHE] = len(table), past_cache
     head[[at.W_STRIDE, at.W_TAPS, at.W_POWER, at.W_PARTS]] = parts_of(axes[2], channel_lanes)

@@ -243,6 +243,8 @@ def places_widest(shape: str | None, beside: bool) -> int:
         return WIDEST["PLACES_QUAD"]
     if shape == "short":
         return WIDEST["PLACES_SHORT_BESIDE" if beside else "PLACES_SHORT"]
+    if shape == "separate":
+        return WIDEST["PLACES_SEPARATE"]
     return 0 if shape == "whole" else WIDEST["PLACES"]
 
 

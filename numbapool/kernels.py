@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import bundle, detail, direct, draw, eight, fold, order, owned, planes, rows, select, sweep, three, vote, whole
-from .memory import CELLS, LANES
+from .loops.cpu import bundle, detail, direct, draw, eight, fold, order, owned, planes, rows, select, separate, sweep, three, vote, whole
+from .memory import CELLS, LANES, VECTOR
 from .numeric import HALVES
 from .stamp import plain, stamp
 
@@ -137,7 +137,7 @@ def select_kernel(formula: types.ModuleType, dtype: str, indexed: bool, wide: bo
 
 @functools.cache
 def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, shape: str | None = None) -> Callable[..., None]:
-    """Backward of a selecting pooling that finds the elements again; shape: also "own", for "quad" where windows write what they own."""
+    """Backward of a selecting pooling that finds the elements again; shape: also "own" (of "quad": windows write what they own), "separate"."""
     if shape == "whole":
         told = dict(opened=whole.elements_of, told_by=whole.choose_planes)
         return stamp("whole_backward", [whole, formula], dtype, _tiles(dtype, "int64" if wide else "int32") | told)
@@ -146,6 +146,11 @@ def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, sh
                     own_lanes=owned.chosen_lanes, own_eights=owned.chosen_eights, own_eight_lanes=owned.chosen_eight_lanes,
                     behind_of=owned.plane_behind, lined=owned.line_elements, STEP=2)
         return stamp("owned_backward", [owned, formula], dtype, _owning(dtype) | told)
+    if shape == "separate":
+        value, size = numeric.real_name(dtype), separate.ROOM + separate.MARGIN + VECTOR  # to the end of a vector
+        room = dict(place=np.int32, flat_logits=sweep.no_logits, band_values=_stack(value, size), band_places=_stack("int32", size),
+                    value_row=_stack(value, CELLS + 64))
+        return stamp("separate_backward", [separate, formula], dtype, room)
     return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
 
 

@@ -218,9 +218,9 @@ def held(covers: list[np.ndarray], dims: tuple[int, ...], outputs: tuple[int, ..
     return sizes[0], sizes[1]
 
 
-def columns(axis: Axis, positions: int, channel_lanes: bool, table: np.ndarray) -> tuple[int, int]:
+def columns(axis: Axis, positions: int, table: np.ndarray) -> tuple[int, int]:
     """How the columns of terms spread over the inputs (layout.py, W_SPREAD), and the padding that this needs."""
-    if channel_lanes or axis.grid is None or axis.count.size == 1:
+    if axis.grid is None or axis.count.size == 1:
         return 0, 0
     _, stride, kernel = axis.grid
     how = 1 if stride == 1 else 2 if stride == 2 and axis.step == 1 else 0
@@ -334,7 +334,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if axes[2].grid is None and not channel_lanes and axes[2].step == 1:
         _place_pieces(buffer, at.PIECES, axes[2].first, axes[2].count)
     if backward:
-        head[at.W_SPREAD], head[at.W_LEAD] = columns(axes[2], positions, channel_lanes, parts)
+        head[at.W_SPREAD], head[at.W_LEAD] = columns(axes[2], positions, parts)
         if head[at.W_SPREAD] == 0 and not channel_lanes and axes[2].step == 1:
             _place_pieces(buffer, at.SHARES, *runs_over(cover[2], dims[4], parts))
     if axes[2].grid and axes[2].count.size > 1:

@@ -24,7 +24,7 @@ from numbapool.windows import MISSING, fake_axis
 CAPI = Path(layout.__file__).parent
 SOURCES = [CAPI / "src" / f"{name}.c" for name in ("windows", "plan", "sweeps", "choices", "weigh", "memory")] + [CAPI / "tests" / "plans.c"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion"]
-SHAPES = [None, "planes", "quad", "nine", "three", "short", "own", "whole", "eight"]  # internal.h's enum
+SHAPES = [None, "planes", "quad", "nine", "three", "short", "own", "whole", "eight", "separate"]  # internal.h's enum
 RULES = ["padded", "inside", "one"]
 VALUE_ERROR = 1
 PARTS = "rows", "planes", "work", "taps", "left"  # of a plan, what its caller must know
@@ -545,7 +545,7 @@ def test_loops_for_small_windows(c):
     assert {check_small(c, call, False) for call in LISTED.values()} == {None, "planes", "quad", "nine", "three", "eight"}
     assert {check_small(c, call, True) for call in LISTED.values()} == {None, "planes", "quad", "three", "eight"}
     assert {check_choices(c, call, LANES, last) for call in LISTED.values() for last in (None, False)} == \
-        {None, "quad", "nine", "short", "own", "whole"}
+        {None, "quad", "nine", "short", "own", "whole", "separate"}
     assert {check_sweep(c, call, 1, 1) for call in LISTED.values()} == {False, True}
     assert check_cut(c, LISTED["long row cut"])[0] != LISTED["long row cut"][0]
 

@@ -12,7 +12,7 @@ import pytest
 from cases import CASES, examples
 
 import numbapool
-from numbapool import composed, memory, operation, plan, prepared, sweeps, testing, windows
+from numbapool import choices, composed, memory, operation, plan, prepared, sweeps, testing, windows
 from numbapool.loops import layout
 from numbapool.memory import LANES
 
@@ -408,6 +408,37 @@ def test_indices_past_the_caches_and_y_not(last, monkeypatch):
         assert sorted(set(asked)) == [usual[0].nbytes, 2 * usual[1].nbytes]
         for a, b in zip(usual, past, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+BESIDE = [  # kernel_size and padding, of rows and columns: windows a column apart
+    ((3, 3), ((1, 1), (1, 1))), ((2, 3), ((1, 0), (1, 1))), ((3, 1), ((1, 1), (0, 0))), ((1, 2), ((0, 0), (1, 1))), ((3, 3), ((0, 0), (0, 0))),
+    ((3, 2), ((0, 1), (1, 0))),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("max", "float32"), ("max", "float64"), ("max", "float16"), ("min", "float32")])
+def test_gradients_of_choices_one_axis_after_the_other(name, dtype, monkeypatch):
+    """Whole gradients go exactly where indices say: in bands of rows, in lanes, past the caches, with NaN and infinities, of planes skipped."""
+    rng, call, rows = np.random.default_rng(32), choices.separable, []
+    monkeypatch.setattr(choices, "separable", lambda *a: rows.append(call(*a)) or rows[-1])
+    forward, backward = getattr(numbapool, f"{name}_pool3d"), getattr(numbapool, f"{name}_pool3d_backward")
+    for (kernel, padding), past in itertools.product(BESIDE, (False, True)):
+        monkeypatch.setattr(memory, "past_cache", lambda size, past=past: past)
+        for shape, deep, last in (((2, 3, 1, 9, 11), 1, False), ((1, 2, 4, 6, 32), 2, False), ((1, 1, 1, 150, 37), 1, False),
+                                  ((1, 1, 1, 5, 990), 1, False), ((1, 40, 3, 12, 9), 1, True), ((2, 3, 1, 7, 40), 1, True)):
+            if past and shape[-1] != 32:
+                continue
+            x = rng.integers(-3, 4, shape).astype(dtype)
+            x[0, 0, 0, 1, 2:4], x[0, -1, 0, 4:, :4], x[0, 0, 0, -1] = np.nan, -np.inf, np.inf
+            window = dict(kernel_size=(1, *kernel), stride=(deep, 1, 1), padding=((0, 0), *padding))
+            y, index = forward(x, return_indices=True, **window)
+            g = rng.integers(-9, 10, y.shape).astype(dtype)
+            turned = [np.ascontiguousarray(np.moveaxis(v, 1, -1)) if last else v for v in (g, x)]
+            with monkeypatch.context() as patch:
+                patch.setattr(operation, "CALLS", prepared.Remembered())
+                found = backward(*turned, channels_last=last, **window)
+            np.testing.assert_array_equal(np.moveaxis(found, -1, 1) if last else found, indices_of(x, index, g)[1])
+    assert sum(r > 0 for r in rows) > len(rows) // 2
 
 
 CUBES = {"max": {}, "min": {}, "avg": {}, "soft": {"temperature": 0.5}, "lip": {}, "lp": {"norm_type": 2.0}, "gem": {"p": np.array([1.5, 2.5])}}

@@ -66,7 +66,25 @@ static shape shape_of(const geometry *g, const table *chunks, int64_t planes)
     return !g->channel_lanes ? SHORT : unit ? NINE : NO_SHAPE; /* which reads channels side by side */
 }
 
-/* How to choose, and the plan of a call; the arguments are those of plan_general.  WHOLE: windows are whole planes. */
+static bool ascending(const axis *a)
+{
+    for (int64_t o = 1; o < a->outputs; o++)
+        if (a->first[o] <= a->first[o - 1])
+            return false;
+    return true;
+}
+
+/* Cells of a row for separate.py, or 0 (choices.separable). */
+static int64_t separable(const geometry *g, int64_t lanes)
+{
+    const axis *a = &g->axes[2];
+    if (product(g->dims, 5) == 0 || !a->regular || a->stride != 1 || !ascending(&g->axes[0]) || 2 * lanes > SEPARATE_MARGIN || a->outputs * lanes > CELLS)
+        return 0;
+    int64_t pitch = most(most(a->outputs + a->kernel - 1, g->dims[4] - a->origin), up(rounded(a->outputs * lanes, VECTOR), lanes));
+    return 4 * pitch * lanes <= SEPARATE_ROOM ? pitch * lanes : 0;
+}
+
+/* How to choose, and the plan of a call; the arguments are those of plan_general.  WHOLE, SEPARATE: by whole.py, separate.py. */
 shape plan_choices(context *c, const geometry *given, int64_t width, int gradient, int scratch_planes, int itemsize, int past_cache, plan *made)
 {
     static const bool full[OPERANDS] = {[AT_X] = true};
@@ -93,6 +111,15 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     if (how == SHORT)
         found = chunks_of(c, w, g->dims[4], cells / 2);
     place(&b, AT_CHUNK_TABLE, found.cells, found.rows * AT_CHUNK);
+    bool together = (how == SHORT || how == NINE) && gradient != NO_GRADIENT && (gradient == CHANNELS_LAST) == g->channel_lanes;
+    int64_t row = together && (!b.width || b.width == size[1]) ? separable(g, most(b.width, 1)) : 0;
+    if (row) {
+        how = SEPARATE;
+        b.head[AT_ROW_CELLS] = row;
+        table cover = covering(c, d, g->dims[2]);
+        place(&b, AT_D_COVER, cover.cells, cover.rows);
+        b.head[AT_W_LEAD] = -w->origin;
+    }
     place(&b, AT_W_COUNT, w->count, w->outputs);
     b.head[AT_CHUNKS] = found.rows;
     b.head[AT_PAST_CACHE] = past_cache;

@@ -335,14 +335,14 @@ static kernel_function narrow_kernel(const call *k, bool backward, int loop)
 static int places_loop(shape s)
 {
     static const int loops[] = {[QUAD] = LOOP_PLACES_QUAD, [NINE] = LOOP_PLACES_NINE, [SHORT] = LOOP_PLACES_SHORT, [OWN] = LOOP_PLACES_OWN,
-                                [WHOLE] = LOOP_PLACES_WHOLE};
+                                [WHOLE] = LOOP_PLACES_WHOLE, [SEPARATE] = LOOP_PLACES_SEPARATE};
     return s == NO_SHAPE ? LOOP_PLACES : loops[s];
 }
 
 /* A loop that this build may lack, and the general one in its place. */
 static kernel_function places_kernel(call *k, bool backward, shape s)
 {
-    kernel_function f = narrow_kernel(k, backward, places_loop(s));
+    kernel_function f = s == SEPARATE ? find_kernel(k->chooses, backward, k->dtype, places_loop(s)) : narrow_kernel(k, backward, places_loop(s));
     if (!f && s != NO_SHAPE)
         f = narrow_kernel(k, backward, LOOP_PLACES);
     return f ? f : needed_kernel(k, k->chooses, backward, LOOP_PLACES_WIDE);
@@ -376,6 +376,8 @@ static int64_t places_widest(shape s, bool beside)
         return WIDEST_PLACES_QUAD;
     if (s == SHORT)
         return beside ? WIDEST_PLACES_SHORT_BESIDE : WIDEST_PLACES_SHORT;
+    if (s == SEPARATE)
+        return WIDEST_PLACES_SEPARATE;
     return s == WHOLE ? 0 : WIDEST_PLACES;
 }
 

@@ -111,7 +111,7 @@ typedef struct {
     int64_t size;
 } extra;
 
-typedef enum { NO_SHAPE, PLANES, QUAD, NINE, THREE, SHORT, OWN, WHOLE, EIGHT } shape;
+typedef enum { NO_SHAPE, PLANES, QUAD, NINE, THREE, SHORT, OWN, WHOLE, EIGHT, SEPARATE } shape;
 
 enum { NO_GRADIENT = -1, CHANNELS_FIRST = 0, CHANNELS_LAST = 1 }; /* the memory order of the gradient that a plan is for */
 

@@ -274,7 +274,7 @@ static bool slices(context *c, const axis *a, int64_t size, int64_t positions, c
 
 /* The inverse table: size + 1 places where the lists begin, then for each input the outputs that cover it, ascending.
  * Lists are filled from their ends, so that the places of their ends become those of their beginnings. */
-static table covering(context *c, const axis *a, int64_t size)
+table covering(context *c, const axis *a, int64_t size)
 {
     int64_t taps = 0;
     for (int64_t o = 0; o < a->outputs; o++)
@@ -426,10 +426,9 @@ static int64_t longest_of(const table *parts, int field)
 }
 
 /* How the columns of terms spread over the inputs (layout.py, W_SPREAD), and the padding that this needs. */
-static void place_columns(buffer *b, const geometry *g, int64_t positions, const table *parts)
+static void place_columns(buffer *b, const axis *a, int64_t positions, const table *parts)
 {
-    const axis *a = &g->axes[2];
-    if (g->channel_lanes || !a->regular || a->outputs == 1)
+    if (!a->regular || a->outputs == 1)
         return;
     int how = a->stride == 1 ? 1 : a->stride == 2 && a->step == 1 ? 2 : 0;
     int64_t lead = (a->kernel - 1) * a->step + 1;
@@ -630,7 +629,7 @@ static void place_last_axis(context *c, sweep *s, bool backward)
     if (!w->regular && neighbours)
         place_pieces(c, b, AT_PIECES, w->first, w->count, w->outputs);
     if (backward)
-        place_columns(b, &s->g, s->positions, &s->parts);
+        place_columns(b, w, s->positions, &s->parts);
     if (backward && b->head[AT_W_SPREAD] == 0 && neighbours) {
         int64_t *first, *count;
         runs_over(c, s->cover[2].cells, &s->parts, s->g.dims[4], &first, &count);

@@ -181,3 +181,11 @@ def weave_pairs(e, even, odd, n):
     """n pairs."""
     for j in range(n):
         e[2 * j], e[2 * j + 1] = even[j], odd[j]
+
+
+def weave_lanes(e, even, odd, n, each, begun):
+    """`weave` for n positions of `each` cells, from the second on where one has begun."""
+    for i in range(begun, begun + n):
+        row, cells = shift(odd if i & 1 else even, (i >> 1) * each), shift(e, (i - begun) * each)
+        for l in range(each):
+            cells[l] = row[l]

@@ -22,7 +22,7 @@ from .rows import *  # noqa: F403
 BLOCK = 15  # rows that are summed before they go to a total: float32 sums of tall windows stay accurate
 # the loops over cells: called, since a copy at each of their places would take many times as long to compile
 CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "copy_row", "fill_row", "strided_copy", "strided_two", "strided_one", "pairs",
-          "pairs_and_even", "unweave", "weave_pairs", "halve", "one_piece", "two_pieces", "more_pieces",
+          "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "one_piece", "two_pieces", "more_pieces",
           "lift_cells", "finish_cells", "terms_cells", "give")
 BAND = 512  # cells of output rows that are worked on together: many short rows make one loop, whose end is slow, over all
 LONG = 32  # a window of so many columns is summed by halves
@@ -464,18 +464,20 @@ def held_slot(f, od, oh):
 def cover_columns(f, w, e, chunk, each, lead, odd, even, cut):
     """Every position's sum over the windows that cover it, from the sums over rows."""
     first, n, taps = f[chunk + C_FROM] - f[chunk + C_START], f[chunk + C_TO] - f[chunk + C_FROM], f[W_TAPS]
-    if each == 1 and f[W_SPREAD] == 1:
-        apart = f[W_STEP]
-        slide(e, shift(w, lead - (taps - 1) * apart + first), n, taps, apart)
-    elif each == 1 and f[W_SPREAD] == 2:
+    if f[W_SPREAD] == 1:
+        apart = f[W_STEP] * each
+        slide(e, shift(w, lead - (taps - 1) * apart + first * each), n * each, taps, apart)
+    elif f[W_SPREAD] == 2:
         twos, ones = (taps + 1) >> 1, taps >> 1
         j0, half = first >> 1, ((first + n + 1) >> 1) - (first >> 1)
-        slide(even, shift(w, lead - (twos - 1) + j0), half, twos, 1)
+        slide(even, shift(w, lead + (j0 - twos + 1) * each), half * each, twos, each)
         if ones == 0:
-            fill_row(odd, half, real(0))
+            fill_row(odd, half * each, real(0))
         else:
-            slide(odd, shift(w, lead - (ones - 1) + j0), half, ones, 1)
-        if first & 1:
+            slide(odd, shift(w, lead + (j0 - ones + 1) * each), half * each, ones, each)
+        if each > 1:
+            weave_lanes(e, even, odd, n, each, first & 1)
+        elif first & 1:
             e[0] = odd[0]
             weave(shift(e, 1), shift(even, 1), shift(odd, 1), n - 1)
         else:
