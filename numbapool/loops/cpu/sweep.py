@@ -540,12 +540,21 @@ def give_sums(out, out2, v, u, row, size, e, at, skip, i, n, par, q):
         out[j] = spread(real(0), (), sum_cell(sums, j), REFERENCE, *q)
 
 
-def give_row(f, a, x, logit, row, n, g, d, h, chunk, each, e, par, pack, pack2, raw, raw2, q):
-    """Store the gradient of the elements of a row that belong to the chunk."""
+def alike(f, h, last):
+    """How many rows from h on, below `last`, have one gradient: those that the same windows cover, where it does not depend on the elements."""
+    many = 1
+    if not RECOMPUTE:
+        while h + many < last and f[f[H_SAME] + h + many] != 0:
+            many += 1
+    return many
+
+
+def give_row(f, a, x, logit, row, n, g, d, h, many, chunk, each, e, par, pack, pack2, raw, raw2, q):
+    """Store the gradient of the elements of a row that belong to the chunk; of so many rows that are alike."""
     skip, width = (f[chunk + C_FROM] - f[chunk + C_LO]) * each, f[chunk + C_TO] - f[chunk + C_FROM]
     runs, run = runs_of_all(f, width, each, GRAD_X)
     at, from_x = spot(f, GRAD_X, n, g, d, h, f[chunk + C_FROM]), spot(f, X, n, g, d, h, f[chunk + C_FROM])
-    gx, gl, s, apart = elements(a[GRAD_X]), open_second(a), step_in(f, GRAD_X, each), row_step(f, GRAD_X)
+    gx, gl, s, apart, down = elements(a[GRAD_X]), open_second(a), step_in(f, GRAD_X, each), row_step(f, GRAD_X), f[RECORDS + RECORD * GRAD_X + 3]
     for i in range(runs):
         v, u = raw, raw2
         if RECOMPUTE:
@@ -553,10 +562,13 @@ def give_row(f, a, x, logit, row, n, g, d, h, chunk, each, e, par, pack, pack2, 
             u = fetch_logit(f, logit, n, g, d, h, f[chunk + C_FROM] + i, run, each, raw2)
         if not HALF:  # noqa: SIM102
             if s == 1 and f[PAST_CACHE] == 0:
-                give(shift(gx, at + i * apart), shift(gl, at + i * apart), v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
+                for k in range(many):
+                    to = at + i * apart + k * down
+                    give(shift(gx, to), shift(gl, to), v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
                 continue
         give(pack, pack2, v, u, row, f[ROW_CELLS], e, i * run, skip + i * run, run, par, q)
-        put_row(f, gx, at + i * apart, pack, run, s, raw)
+        for k in range(many):
+            put_row(f, gx, at + i * apart + k * down, pack, run, s, raw)
         store_second(f, gl, at + i * apart, pack2, run, s, raw)
 
 
@@ -603,7 +615,8 @@ def sweep_backward(plan, data, slot, lo, hi):
                 fill_row(shift(w, k * CELLS), lead, real(0))
                 fill_row(shift(w, k * CELLS + lead + f[chunk + C_LANES] * each), lead, real(0))
             place = place_of(f, n, g, chunk, each)
-            for i in range(last - h):
+            i = 0
+            while i < last - h:
                 if i == 0 or f[f[H_SAME] + h + i] == 0:
                     for j in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
                         for l in range(f[f[H_COVER] + h + i], f[f[H_COVER] + h + i + 1]):
@@ -627,7 +640,9 @@ def sweep_backward(plan, data, slot, lo, hi):
                 row = held
                 if RECOMPUTE:
                     row = lifted(f, x, logit, ring, tags, n, g, d, h + i, chunk, each, par, raw, raw2, q, place)
-                give_row(f, a, x, logit, row, n, g, d, h + i, chunk, each, e, par, pack, pack2, raw, raw2, q)
+                many = alike(f, h + i, last)
+                give_row(f, a, x, logit, row, n, g, d, h + i, many, chunk, each, e, par, pack, pack2, raw, raw2, q)
+                i += many
         r += last - h
     if f[PAST_CACHE]:
         settle()
