@@ -90,8 +90,8 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     static const bool full[OPERANDS] = {[AT_X] = true};
     geometry seen = *given, *g = &seen;
     const int64_t *size = given->dims;
-    bool small = gradient == NO_GRADIENT || product(size + 2, 3) <= SWEEP_PLANE;
-    bool planes = gradient != CHANNELS_LAST && small && in_planes(g, full);
+    bool fits = gradient == NO_GRADIENT || product(size + 2, 3) <= SWEEP_PLANE;
+    bool planes = gradient != CHANNELS_LAST && fits && in_planes(g, full);
     if (size[0] && size[1] && size[2] && size[3] && size[4] && !differs(g))
         merged(c, g, full, g->channel_lanes ? CELLS / least(width, size[1]) : CELLS);
     const axis *d = &g->axes[0], *w = &g->axes[2];
