@@ -157,14 +157,14 @@ def down(rows, v, t, g, cells, n):
 
 
 def give_along(f, n, each, c, t, e):
-    """The gradients of n positions in rows one behind the other, from the sums of what windows give to each row."""
-    one, two, size = -each, -2 * each, vectors(n * each)
+    """The gradients of n positions in rows one behind the other, from the sums of what windows give to each row; c and t begin two before."""
+    one, two, size = each, 2 * each, vectors(n * each)
     if f[W_TAPS] == 3:
-        along_three(e, shift(c, two), shift(c, one), c, shift(t, two), shift(t, one), t, size)
+        along_three(e, c, shift(c, one), shift(c, two), t, shift(t, one), shift(t, two), size)
     elif f[W_TAPS] == 2:
-        along_two(e, shift(c, one), c, shift(t, one), t, size)
+        along_two(e, shift(c, one), shift(c, two), shift(t, one), shift(t, two), size)
     else:
-        along_one(e, t, size)
+        along_one(e, shift(t, two), size)
 
 
 def put_gradients(f, gx, n, g, d, h, rows, each, pitch, e, raw):
@@ -204,7 +204,7 @@ def separate_backward(plan, data, slot, lo, hi):
                         give_down(f, grad, n, g, od, oh, each, first, v, t, given, cells)
                         oh += 1
                     done = min(f[f[H_FIRST] + oh], last) if oh < f[OH] else last
-                    give_along(f, (done - first) * pitch, each, c, t, e)
+                    give_along(f, (done - first) * pitch, each, columns, sums, e)
                 else:
                     done = last
                     fill_cells(e, (done - first) * cells, real(0))
