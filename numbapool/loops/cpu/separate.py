@@ -13,11 +13,12 @@ v the best elements of three columns, c which column each is in, t the sums of w
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .cells import copy_row, fill_row
 from .rows import *  # noqa: F403
 from .short import copy_elements
 from .sweep import flat, put_row, runs_of, runs_of_all, step_in  # noqa: F401 (runs_of_all calls flat)
 
-CALLED = ("best_along", "down_three", "down_two", "down_one", "along_three", "along_two", "along_one", "copy_cells", "fill_cells")
+CALLED = ("best_along", "down_three", "down_two", "down_one", "along_three", "along_two", "copy_row", "fill_row")
 ROOM = 4000  # cells of a band, at most, and MARGIN before them
 NEAR = 2000  # and where this is enough for four rows
 MARGIN = 256
@@ -76,24 +77,6 @@ def along_two(e, c, c1, t, t1, n):
             e[j] = (a if c[j] == place(1) else none) + (b if c1[j] == place(0) else none)
 
 
-def along_one(e, t, n):
-    """What cells get from one window."""
-    for j in range(n):
-        e[j] = t[j]
-
-
-def copy_cells(to, source, n):
-    """Copy n cells."""
-    for j in range(n):
-        to[j] = source[j]
-
-
-def fill_cells(to, n, value):
-    """Set n cells."""
-    for j in range(n):
-        to[j] = value
-
-
 # ---------------------------------------------------------------- rows of input
 
 def lay_rows(f, x, n, g, d, h, rows, each, pitch, line):
@@ -115,7 +98,7 @@ def open_rows(f, x, n, g, d, h, rows, each, pitch, v, c, t, line):
     lay_rows(f, x, n, g, d, h, rows, each, pitch, line)
     second, third = min(taps - 1, 1), taps - 1
     best_along(v, c, line, shift(line, second * each), shift(line, third * each), place(second), place(third), vectors(size))
-    fill_cells(t, vectors(size), real(0))
+    fill_row(t, vectors(size), real(0))
     for i in range(rows if f[W_LEAD] else 0):  # where all are as bad as padding, the first element stands for them
         for j in range(min(f[W_LEAD], f[OW])):
             row, first = shift(c, (i * pitch + j) * each), place(f[W_LEAD] - j)
@@ -164,7 +147,7 @@ def give_along(f, n, each, c, t, e):
     elif f[W_TAPS] == 2:
         along_two(e, shift(c, one), shift(c, two), shift(t, one), shift(t, two), size)
     else:
-        along_one(e, shift(t, two), size)
+        copy_row(e, shift(t, two), size)
 
 
 def put_gradients(f, gx, n, g, d, h, rows, each, pitch, e, raw):
@@ -189,8 +172,8 @@ def separate_backward(plan, data, slot, lo, hi):
         pitch, most, margin = cells // each, max(4, NEAR // cells), 2 * each
         v, c, t = shift(values, margin), shift(columns, margin), shift(sums, margin)
         if p == lo:  # around the elements of a band, which never change
-            fill_cells(line, ROOM + MARGIN + VECTOR, worst())
-            fill_cells(columns, margin, place(0))  # so that nothing is given from what stands in front of sums
+            fill_row(line, ROOM + MARGIN + VECTOR, worst())
+            fill_row(columns, margin, place(0))  # so that nothing is given from what stands in front of sums
         for d in range(f[D]):
             first, open_, oh, cover = 0, 0, 0, f[D_COVER] + d
             covered = f[cover] < f[cover + 1]
@@ -207,13 +190,13 @@ def separate_backward(plan, data, slot, lo, hi):
                     give_along(f, (done - first) * pitch, each, columns, sums, e)
                 else:
                     done = last
-                    fill_cells(e, (done - first) * cells, real(0))
+                    fill_row(e, (done - first) * cells, real(0))
                 put_gradients(f, gx, n, g, d, first, done - first, each, pitch, e, raw)
                 kept, at = (last - done) * cells if covered else 0, (done - first) * cells
                 if kept:
-                    copy_cells(v, shift(v, at), kept)
-                    copy_cells(c, shift(c, at), kept)
-                    copy_cells(t, shift(t, at), kept)
+                    copy_row(v, shift(v, at), kept)
+                    copy_row(c, shift(c, at), kept)
+                    copy_row(t, shift(t, at), kept)
                 first, open_ = done, last
     if f[PAST_CACHE]:
         settle()
