@@ -57,17 +57,16 @@ def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes:
 
 
 def separable(dims: tuple[int, ...], axes: Axes, lanes: int) -> int:
-    """Cells of a row for separate.py, with so many lanes a position: all that windows reach and all there are.
+    """Cells of a row for separate.py, with so many lanes a position: all that windows reach and all there are, and whole vectors of windows.
 
-    0: it does not suit the windows, whose rows are whole vectors there, or rows are too long for a band of four, or planes have more than one
-    of windows.
+    0: it does not suit the windows, or rows are too long for a band of four, or planes have more than one of windows.
     """
     if prod(dims) == 0 or axes[2].grid is None or (np.diff(axes[0].first) <= 0).any():
         return 0
     (origin, stride, kernel), outputs = axes[2].grid, axes[2].count.size
-    pitch, cells = max(outputs + kernel - 1, dims[4] - origin), outputs * lanes
-    fits = 2 * lanes <= separate.MARGIN and 4 * pitch * lanes <= separate.ROOM and cells <= CELLS
-    return pitch * lanes if stride == 1 and cells % VECTOR == 0 and fits else 0
+    pitch = max(outputs + kernel - 1, dims[4] - origin, -(-(-(-outputs * lanes // VECTOR) * VECTOR) // lanes))
+    suits = stride == 1 and 2 * lanes <= separate.MARGIN and 4 * pitch * lanes <= separate.ROOM and outputs * lanes <= CELLS
+    return pitch * lanes if suits else 0
 
 
 def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, width: int = LANES,

@@ -78,10 +78,9 @@ static bool ascending(const axis *a)
 static int64_t separable(const geometry *g, int64_t lanes)
 {
     const axis *a = &g->axes[2];
-    int64_t cells = a->outputs * lanes;
-    if (product(g->dims, 5) == 0 || !a->regular || a->stride != 1 || cells % VECTOR || !ascending(&g->axes[0]) || 2 * lanes > SEPARATE_MARGIN || cells > CELLS)
+    if (product(g->dims, 5) == 0 || !a->regular || a->stride != 1 || !ascending(&g->axes[0]) || 2 * lanes > SEPARATE_MARGIN || a->outputs * lanes > CELLS)
         return 0;
-    int64_t pitch = most(a->outputs + a->kernel - 1, g->dims[4] - a->origin);
+    int64_t pitch = most(most(a->outputs + a->kernel - 1, g->dims[4] - a->origin), up(rounded(a->outputs * lanes, VECTOR), lanes));
     return 4 * pitch * lanes <= SEPARATE_ROOM ? pitch * lanes : 0;
 }
 

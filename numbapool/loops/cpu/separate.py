@@ -5,8 +5,7 @@ first goes down to the rows of input that the elements are in, and then along ea
 element was chosen, and nothing is scattered.  Bands of rows lie one behind the other in the first cache, where what is done along rows is one loop.
 
 Measured on float32, 3x3 windows, one thread, select.py's loops, which add one g after the other, and these, in ms: (8, 64, 112, 112) 14.6 and 12.4,
-(32, 512, 14, 14) in bundles 14.6 and 9.4.  Of windows two columns apart there are too few: these loops took 1.3 times as long.  Rows of 133
-windows, no whole vectors, took 1.1 times as long; they are left to those.
+(32, 512, 14, 14) in bundles 14.6 and 9.4.  Of windows two columns apart there are too few: these loops took 1.3 times as long.
 
 Legend: see rows.py; a row has a pitch of so many positions, padding included, and windows stand at their first column; of a band of rows:
 v the best elements of three columns, c which column each is in, t the sums of what windows give to a row.
@@ -26,7 +25,7 @@ MARGIN = 256
 
 
 def best_along(v, c, a, b, e, second, third, n):
-    """The best of three cells side by side, and which it is; n cells, here and below, are whole vectors, as rows of windows are."""
+    """The best of three cells side by side, and which it is; n cells, here and below, are whole vectors."""
     for i in range(0, n, VECTOR):
         for j in range(i, i + VECTOR):
             u, k, w = a[j], place(0), b[j]
@@ -118,14 +117,16 @@ def give_down(f, grad, n, g, od, oh, each, first, v, t, given, cells):
     """What a row of windows gives to the rows of input that it covers, `first` of which begins the band."""
     m, at, base = f[OW] * each, (f[f[H_FIRST] + oh] - first) * cells, spot(f, Y, n, g, od, oh, 0)
     runs, run, apart, s = runs_of(f, Y, f[OW], each)
-    v, t = shift(v, at), shift(t, at)
+    v, t, whole = shift(v, at), shift(t, at), vectors(m)
     if not HALF:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
-        if runs == 1 and s == 1:
-            down(f[f[H_COUNT] + oh], v, t, shift(grad, base), cells, m)
+        if runs == 1 and s == 1 and m == whole:
+            down(f[f[H_COUNT] + oh], v, t, shift(grad, base), cells, whole)
             return
     for i in range(runs):
         copy_elements(shift(given, i * run), shift(grad, base + i * apart), s, run)
-    down(f[f[H_COUNT] + oh], v, t, given, cells, m)
+    for j in range(m, whole):
+        given[j] = real(0)
+    down(f[f[H_COUNT] + oh], v, t, given, cells, whole)
 
 
 def down(rows, v, t, g, cells, n):
