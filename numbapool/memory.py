@@ -204,22 +204,34 @@ def _jit_turn_tile(typingctx, to, to_pitch, source, source_pitch):  # noqa: ANN0
 
     def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
         item = context.get_data_type(to.dtype)
-        kind, size = ir.VectorType(item, n).as_pointer(), item.width // 8
+        size = item.width // 8
+        unit = min(n, 16 // size)  # 16 bytes: registers are put together of such parts as they are loaded, which shuffles nothing
 
-        def line(p, pitch, i):  # noqa: ANN001, ANN202
-            return builder.bitcast(builder.gep(p, [builder.mul(pitch, pitch.type(i))]), kind)
-        rows = [builder.load(line(args[2], args[3], i), align=size) for i in range(n)]
-        bit = n // 2
-        while bit:  # one bit of the row's number and of the column's change places
-            low = ir.Constant(ir.VectorType(ir.IntType(32), n), [j if not j & bit else n + j - bit for j in range(n)])
-            high = ir.Constant(ir.VectorType(ir.IntType(32), n), [j + bit if not j & bit else n + j for j in range(n)])
-            for i in range(n):
-                if not i & bit:
-                    a, b = rows[i], rows[i | bit]
-                    rows[i], rows[i | bit] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
-            bit //= 2
-        for i, row in enumerate(rows):
-            builder.store(row, line(args[0], args[1], i), align=size)
+        def at(p, pitch, row, column, count):  # noqa: ANN001, ANN202
+            cell = builder.gep(p, [builder.add(builder.mul(pitch, pitch.type(row)), pitch.type(column))])
+            return builder.bitcast(cell, ir.VectorType(item, count).as_pointer())
+
+        def mixed(a, b, order):  # noqa: ANN001, ANN202
+            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
+        for first in range(0, n, unit):  # columns of the source, rows of the result
+            rows = []
+            for i in range(unit):
+                parts, count = [builder.load(at(args[2], args[3], j + i, first, unit), align=size) for j in range(0, n, unit)], unit
+                while len(parts) > 1:
+                    count *= 2
+                    parts = [mixed(a, b, list(range(count))) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+                rows += parts
+            bit = unit // 2
+            while bit:  # one bit of the row's number and of the column's change places
+                low = [j if not j & bit else n + j - bit for j in range(n)]
+                high = [j + bit if not j & bit else n + j for j in range(n)]
+                for i in range(unit):
+                    if not i & bit:
+                        a, b = rows[i], rows[i | bit]
+                        rows[i], rows[i | bit] = mixed(a, b, low), mixed(a, b, high)
+                bit //= 2
+            for i, row in enumerate(rows):
+                builder.store(row, at(args[0], args[1], first + i, 0, n), align=size)
         return context.get_dummy_value()
     return types.void(to, types.int64, source, types.int64), codegen
 
