@@ -5,7 +5,7 @@ last NaN's), padding never takes part.  TensorFlow and Caffe drop NaN, and route
 
 Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
 """
-from ..numeric import lowest
+from ..numeric import lowest, real
 from ..parameters import IGNORE_NAN
 from . import nanmax
 
@@ -29,3 +29,10 @@ def worst():
 
 def better(v, best):
     return v > best or v != v
+
+
+def best_of_three(a, b, c):
+    """The same of three in turn: a NaN among those after the first shows in one look."""
+    best = b if b > a else a
+    best = c if c > best else best
+    return best if b == b and c == c else real(b + c)

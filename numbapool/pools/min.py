@@ -4,7 +4,7 @@ The mirror of max pooling, with its rules: the first of equal elements, NaN prop
 
 Gradient: 1 for the chosen element.  The backward pass takes the indices of the forward pass, or finds them again.
 """
-from ..numeric import highest
+from ..numeric import highest, real
 from ..parameters import IGNORE_NAN
 from . import nanmin
 
@@ -28,3 +28,10 @@ def worst():
 
 def better(v, best):
     return v < best or v != v
+
+
+def best_of_three(a, b, c):
+    """The same of three in turn: a NaN among those after the first shows in one look."""
+    best = b if b < a else a
+    best = c if c < best else best
+    return best if b == b and c == c else real(b + c)

@@ -16,6 +16,7 @@ from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 CALLED = ("quad_back_across",)  # from two places: LLVM made one loop of both, which it could not vectorise
+SOME = 256  # cells
 BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors
 
 
@@ -136,15 +137,15 @@ def nine_forward(plan, data, slot, lo, hi):
     """Rows lo..hi of y: 3x3 windows of sums or of chosen elements, with channels as lanes."""
     f, a = integers(plan), integers(data)
     x, y = elements(a[X]), elements(a[Y])
-    gap = raw1()
-    for j in range(CELLS):
-        gap[j] = packed(empty())  # not by `store`: it is read as an input is
+    columns, gap = row1(), row1()
+    for j in range(LANES):
+        gap[j] = empty()
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
         d, h, rows = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
         at, down = spot(f, X, n, g, d, h, 0), f[RECORDS + RECORD * X + 3] * f[H_STEP]
         to, share = spot(f, Y, n, g, od, oh, 0), f[f[D_SHARE] + od] * f[f[H_SHARE] + oh]
-        nine_row_of_lanes(f, x, y, at, down, rows, to, lanes_of(f, g), share, gap)
+        nine_row_of_lanes(f, shift(x, at), shift(y, to), down, rows, lanes_of(f, g), share, columns, gap)
 
 
 # ---------------------------------------------------------------- the lanes are channels
@@ -181,37 +182,91 @@ def quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, m, share, par, q)
     return fine
 
 
-def nine_row_of_lanes(f, x, y, at, down, rows, to, m, share, gap):
-    """A row of 3x3 windows with m channels as lanes."""
-    across, step = f[RECORDS + RECORD * X + 4], f[RECORDS + RECORD * Y + 4]
-    side = across * f[W_STEP]
-    for o in range(f[OW]):
-        w, count = at + f[f[W_FIRST] + o] * across, f[f[W_COUNT] + o]
-        a0 = shift(x, w)
-        a1, a2 = shift(a0, side) if count > 1 else gap, shift(a0, 2 * side) if count > 2 else gap
-        b0, b1, b2, c0, c1, c2 = gap, gap, gap, gap, gap, gap
-        if rows > 1:
-            b0 = shift(a0, down)
-            b1, b2 = shift(b0, side) if count > 1 else gap, shift(b0, 2 * side) if count > 2 else gap
+def nine_row_of_lanes(f, x, y, down, rows, m, share, columns, gap):
+    """A row of 3x3 windows with m channels as lanes, in pieces whose columns are joined before: neighbours share them."""
+    starts, counts, step = shift(f, f[W_FIRST]), shift(f, f[W_COUNT]), f[W_STEP]
+    apart = starts[f[OW] - 1] - starts[max(f[OW] - 2, 0)]
+    piece = max((600 // m - 2 * step - 1) // max(apart, 1) + 1, 1) if apart <= 3 * step else 1
+    for o in range(0, f[OW], piece):
+        end = min(o + piece, f[OW])
+        first, last = starts[o], starts[end - 1] + (counts[end - 1] - 1) * step + 1
+        nine_columns(f, columns, shift(x, first * f[RECORDS + RECORD * X + 4]), down, rows, last - first, m)
+        nine_windows(f, y, columns, o, end, m, share, gap)
+
+
+def nine_columns(f, columns, a, down, rows, positions, m):
+    """The columns of 3x3 windows at so many positions, joined top to bottom."""
+    across, i, cells = f[RECORDS + RECORD * X + 4], 0, positions * m
+    while i < cells:
+        each = m
+        if across == m:  # some lines of memory at a time, after which others are asked for
+            each = SOME if cells - i >= 2 * SOME else cells - i
+        p = shift(a, i // m * across + i % m)
+        b, c = shift(p, down), shift(p, 2 * down)
         if rows > 2:
-            c0 = shift(a0, 2 * down)
-            c1, c2 = shift(c0, side) if count > 1 else gap, shift(c0, 2 * side) if count > 2 else gap
-        u, number = shift(y, to + o * step), real(share * f[f[W_SHARE] + o])
-        moved = (f[f[W_FIRST] + o] - f[f[W_FIRST] + max(o - 1, 0)]) * across
-        ask_ahead(f, b0, moved)
-        ask_ahead(f, c0, moved)
-        if m < VECTOR:
-            nine_run(u, a0, a1, a2, b0, b1, b2, c0, c1, c2, 0, m, number)
+            ask_ahead(f, b, each)
+            ask_ahead(f, c, each)
+            three_rows(shift(columns, i), p, b, c, each)
+        elif rows > 1:
+            two_rows(shift(columns, i), p, b, each)
         else:
-            for i in range(0, m, VECTOR):
-                nine_run(u, a0, a1, a2, b0, b1, b2, c0, c1, c2, min(i, m - VECTOR), VECTOR, number)
+            one_row(shift(columns, i), p, each)
+        i += each
 
 
-def nine_run(y, a0, a1, a2, b0, b1, b2, c0, c1, c2, at, n, share):
-    """A 3x3 window of channels at .. at + n."""
-    for j in range(at, at + n):
-        v, v1 = join(join(load(a0, j), load(b0, j)), load(c0, j)), join(join(load(a1, j), load(b1, j)), load(c1, j))
-        store(y, j, finish((join(join(v, v1), join(join(load(a2, j), load(b2, j)), load(c2, j))),), REFERENCE, share))
+def three_rows(t, a, b, c, n):
+    """Cells of three rows, joined."""
+    if n < VECTOR:
+        for j in range(n):
+            t[j] = join_three(load(a, j), load(b, j), load(c, j))
+    for o in range(0, n if n >= VECTOR else 0, VECTOR):
+        i = min(o, n - VECTOR)
+        for j in range(i, i + VECTOR):
+            t[j] = join_three(load(a, j), load(b, j), load(c, j))
+
+
+def two_rows(t, a, b, n):
+    """Cells of two rows, joined."""
+    for j in range(n):
+        t[j] = join(join(load(a, j), load(b, j)), empty())
+
+
+def one_row(t, a, n):
+    """The cells of a row."""
+    for j in range(n):
+        t[j] = join(load(a, j), empty())
+
+
+def nine_windows(f, y, columns, o, end, m, share, gap):
+    """Windows o .. end of a row, of their columns."""
+    starts, counts, shares, step, side = shift(f, f[W_FIRST]), shift(f, f[W_COUNT]), shift(f, f[W_SHARE]), f[RECORDS + RECORD * Y + 4], f[W_STEP] * m
+    first = starts[o]
+    while o < end:
+        a, count, run, number = shift(columns, (starts[o] - first) * m), counts[o], 1, real(share * shares[o])
+        if count < 3:
+            three_columns(shift(y, o * step), a, shift(a, side) if count > 1 else gap, gap, m, number)
+        else:
+            apart = starts[min(o + 1, end - 1)] - starts[o]
+            while o + run < end and counts[o + run] == 3 and starts[o + run] - starts[o + run - 1] == apart and shares[o + run] == shares[o]:
+                run += 1
+            lanes_, times_ = m, run
+            if step == m and apart == 1:  # windows one position apart are one with more lanes
+                lanes_, times_ = run * m, 1
+            for i in range(times_):
+                b = shift(a, i * apart * m)
+                three_columns(shift(y, (o + i) * step), b, shift(b, side), shift(b, 2 * side), lanes_, number)
+        o += run
+
+
+def three_columns(y, a, b, c, n, share):
+    """Windows of so many lanes, of three columns each."""
+    if n < VECTOR:
+        for j in range(n):
+            store(y, j, finish((join_three(a[j], b[j], c[j]),), REFERENCE, share))
+    for o in range(0, n if n >= VECTOR else 0, VECTOR):
+        i = min(o, n - VECTOR)
+        for j in range(i, i + VECTOR):
+            store(y, j, finish((join_three(a[j], b[j], c[j]),), REFERENCE, share))
 
 
 # ---------------------------------------------------------------- backward
@@ -490,6 +545,11 @@ def no_slope(out, j, g, v, ref, share, q):
 
 def put_no_slopes(f, a, n, g, od, oh, o, slopes, m, step):
     """There is no learnable parameter."""
+
+
+def in_pairs(a, b, c):
+    """Three components, joined in turn."""
+    return join(join(a, b), c)
 
 
 def picked_all(a, b):
