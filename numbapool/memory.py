@@ -221,15 +221,10 @@ def _jit_turn_tile(typingctx, to, to_pitch, source, source_pitch):  # noqa: ANN0
                     count *= 2
                     parts = [mixed(a, b, list(range(count))) for a, b in zip(parts[::2], parts[1::2], strict=True)]
                 rows += parts
-            bit = unit // 2
-            while bit:  # one bit of the row's number and of the column's change places
-                low = [j if not j & bit else n + j - bit for j in range(n)]
-                high = [j + bit if not j & bit else n + j for j in range(n)]
-                for i in range(unit):
-                    if not i & bit:
-                        a, b = rows[i], rows[i | bit]
-                        rows[i], rows[i | bit] = mixed(a, b, low), mixed(a, b, high)
-                bit //= 2
+            half, stages = unit // 2, unit.bit_length() - 1
+            low = [j - j % unit + j % unit // 2 + n * (j & 1) for j in range(n)]
+            for _ in range(stages):  # a perfect shuffle each: what processors have an instruction for
+                rows = [mixed(rows[i // 2], rows[i // 2 + half], [j + i % 2 * half for j in low]) for i in range(unit)]
             for i, row in enumerate(rows):
                 builder.store(row, at(args[0], args[1], first + i, 0, n), align=size)
         return context.get_dummy_value()

@@ -34,4 +34,4 @@ def best_of_three(a, b, c):
     """The same of three in turn: a NaN among those after the first shows in one look."""
     best = b if b < a else a
     best = c if c < best else best
-    return best if b == b and c == c else real(b + c)
+    return best if (b == b) & (c == c) else real(b + c)

@@ -16,7 +16,7 @@ from .lines import *  # noqa: F403
 from .rows import *  # noqa: F403
 
 CALLED = ("quad_back_across",)  # from two places: LLVM made one loop of both, which it could not vectorise
-SOME = 256  # cells
+NINE, SOME = 600, 256  # cells of joined columns, and those between which others are asked for
 BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors
 
 
@@ -137,15 +137,15 @@ def nine_forward(plan, data, slot, lo, hi):
     """Rows lo..hi of y: 3x3 windows of sums or of chosen elements, with channels as lanes."""
     f, a = integers(plan), integers(data)
     x, y = elements(a[X]), elements(a[Y])
-    columns, gap = row1(), row1()
+    columns, gap, piece, down = row1(), row1(), nine_at_once(f), f[RECORDS + RECORD * X + 3] * f[H_STEP]
     for j in range(LANES):
         gap[j] = empty()
-    for r in range(lo, hi):
-        n, g, od, oh = row_of(f, r)
-        d, h, rows = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
-        at, down = spot(f, X, n, g, d, h, 0), f[RECORDS + RECORD * X + 3] * f[H_STEP]
-        to, share = spot(f, Y, n, g, od, oh, 0), f[f[D_SHARE] + od] * f[f[H_SHARE] + oh]
-        nine_row_of_lanes(f, shift(x, at), shift(y, to), down, rows, lanes_of(f, g), share, columns, gap)
+    n, g, od, oh = row_of(f, lo)
+    for _ in range(lo, hi):
+        first, share = spot(f, X, n, g, f[f[D_FIRST] + od], f[f[H_FIRST] + oh], 0), f[f[D_SHARE] + od] * f[f[H_SHARE] + oh]
+        nine_row_of_lanes(f, shift(x, first), shift(y, spot(f, Y, n, g, od, oh, 0)), down, f[f[H_COUNT] + oh], lanes_of(f, g), share, piece, columns,
+                          gap)
+        n, g, od, oh = next_row(f, n, g, od, oh)
 
 
 # ---------------------------------------------------------------- the lanes are channels
@@ -182,11 +182,16 @@ def quad_row_of_lanes(f, x, logit, y, at, bt, down, down2, to, m, share, par, q)
     return fine
 
 
-def nine_row_of_lanes(f, x, y, down, rows, m, share, columns, gap):
-    """A row of 3x3 windows with m channels as lanes, in pieces whose columns are joined before: neighbours share them."""
+def nine_at_once(f):
+    """How many 3x3 windows of a row share joined columns: of those that lie apart none, and others as many as NINE cells have."""
+    apart = f[f[W_FIRST] + f[OW] - 1] - f[f[W_FIRST] + max(f[OW] - 2, 0)]
+    positions = NINE // f[WIDTH] - 2 * f[W_STEP] - 1
+    return max(positions // max(apart, 1) + 1, 1) if apart <= 3 * f[W_STEP] else 1
+
+
+def nine_row_of_lanes(f, x, y, down, rows, m, share, piece, columns, gap):
+    """A row of 3x3 windows with m channels as lanes, in pieces whose columns are joined before."""
     starts, counts, step = shift(f, f[W_FIRST]), shift(f, f[W_COUNT]), f[W_STEP]
-    apart = starts[f[OW] - 1] - starts[max(f[OW] - 2, 0)]
-    piece = max((600 // m - 2 * step - 1) // max(apart, 1) + 1, 1) if apart <= 3 * step else 1
     for o in range(0, f[OW], piece):
         end = min(o + piece, f[OW])
         first, last = starts[o], starts[end - 1] + (counts[end - 1] - 1) * step + 1
@@ -196,22 +201,29 @@ def nine_row_of_lanes(f, x, y, down, rows, m, share, columns, gap):
 
 def nine_columns(f, columns, a, down, rows, positions, m):
     """The columns of 3x3 windows at so many positions, joined top to bottom."""
-    across, i, cells = f[RECORDS + RECORD * X + 4], 0, positions * m
-    while i < cells:
-        each = m
-        if across == m:  # some lines of memory at a time, after which others are asked for
+    across = f[RECORDS + RECORD * X + 4]
+    if across == m:
+        cells, i = positions * m, 0
+        while i < cells:  # some lines of memory at a time, after which others are asked for
             each = SOME if cells - i >= 2 * SOME else cells - i
-        p = shift(a, i // m * across + i % m)
-        b, c = shift(p, down), shift(p, 2 * down)
-        if rows > 2:
-            ask_ahead(f, b, each)
-            ask_ahead(f, c, each)
-            three_rows(shift(columns, i), p, b, c, each)
-        elif rows > 1:
-            two_rows(shift(columns, i), p, b, each)
-        else:
-            one_row(shift(columns, i), p, each)
-        i += each
+            join_rows(f, shift(columns, i), shift(a, i), down, rows, each)
+            i += each
+    else:
+        for i in range(positions):
+            join_rows(f, shift(columns, i * m), shift(a, i * across), down, rows, m)
+
+
+def join_rows(f, t, a, down, rows, n):
+    """Cells of one to three rows, joined."""
+    b, c = shift(a, down), shift(a, 2 * down)
+    if rows > 2:
+        ask_ahead(f, b, n)
+        ask_ahead(f, c, n)
+        three_rows(t, a, b, c, n)
+    elif rows > 1:
+        two_rows(t, a, b, n)
+    else:
+        one_row(t, a, n)
 
 
 def three_rows(t, a, b, c, n):
