@@ -10,7 +10,7 @@ import numpy as np
 from . import kernels, threads
 from .call import Call, View
 from .loops import layout as at
-from .memory import ASK_FROM
+from .memory import ASK_FROM, past_cache
 from .numeric import real_name, storage_name
 from .plan import Plan, Strides, dense
 from .prepared import FAULTS, Stage
@@ -87,7 +87,10 @@ class Bundled(Call):
             record[at.B_SIZE:at.B_STEP + 5] = *size, *strides
             records.append(record)
             head[at.B_INPUTS] += slot not in results
-            end = _rounded(end + self.item(slot) * LANES * prod(size))
+            held = self.item(slot) * LANES * prod(size)
+            end = _rounded(end + held)
+            if slot in results and record[at.B_PITCH] == prod(size) and past_cache(self.item(slot) * batch * channels * prod(size)):
+                record[at.B_PAST], end = end, _rounded(end + held)
         planes = batch * channels
         head[[at.B_PLANES, at.B_CHANNELS, at.B_LANES, at.B_TASKS]] = planes, channels, LANES, tasks
         head[at.B_MARKS] = 1 if backward else prod(self.out_dims[2:4])

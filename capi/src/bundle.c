@@ -74,7 +74,7 @@ static int64_t pitch_of(const int64_t strides[5], const int64_t size[3], int64_t
 }
 
 /* Put the record of an operand at `record`, its lanes at `end` in scratch memory; returns where these end, or `end` where it stays where it is. */
-static int64_t put_operand(const bundle *b, int slot, const int64_t given[5], int64_t *record, int64_t end)
+static int64_t put_operand(const bundle *b, int slot, const int64_t given[5], bool result, int64_t *record, int64_t end)
 {
     const call *k = b->whole;
     int64_t strides[5], size[3];
@@ -86,7 +86,13 @@ static int64_t put_operand(const bundle *b, int slot, const int64_t given[5], in
     record[AT_B_PITCH] = pitch_of(given, size, k->x.dims[0], k->x.dims[1]);
     memcpy(record + AT_B_SIZE, size, sizeof size);
     memcpy(record + AT_B_STEP, given, sizeof strides);
-    return rounded(end + record[AT_B_ITEM] * BUNDLE_LANES * product(size, 3), 64);
+    int64_t cells = product(size, 3), held = record[AT_B_ITEM] * BUNDLE_LANES * cells;
+    end = rounded(end + held, 64);
+    if (result && record[AT_B_PITCH] == cells && past_cache(record[AT_B_ITEM] * k->x.dims[0] * k->x.dims[1] * cells)) {
+        record[AT_B_PAST] = end;
+        end = rounded(end + held, 64);
+    }
+    return end;
 }
 
 /* Whether an operand takes part; of gradients of elements geometries say nothing. */
@@ -108,7 +114,7 @@ plan plan_bundles(const bundle *b, const plan *inner, bool backward, bool leaves
         for (int slot = 0; slot < OPERANDS; slot++) {
             if (is_result(slot, backward) != results || !takes_part(b, slot, backward))
                 continue;
-            int64_t next = put_operand(b, slot, b->given.has[slot] ? b->given.strides[slot] : gradient, record, end);
+            int64_t next = put_operand(b, slot, b->given.has[slot] ? b->given.strides[slot] : gradient, results, record, end);
             if (next == end)
                 continue;
             end = next;

@@ -31,7 +31,7 @@ def bundle_planes(plan, data, slot, lo, hi):
             turn_in(shift(f, B_RECORDS + B_RECORD * k), f, a, own, first)
         call_kernel(a[KERNEL], plan + 8 * f[B_PLAN], base, 0, 0, tasks)
         for k in range(f[B_INPUTS], f[B_OPERANDS]):
-            turn_out(shift(f, B_RECORDS + B_RECORD * k), f, a, own, first, b * lanes_ - first)
+            turn_out(shift(f, B_RECORDS + B_RECORD * k), f, a, own, base, first, b * lanes_ - first)
         if own[DATA + 1] != 0:
             for j in range(b * lanes_ - first, lanes_):
                 one_by_one(plan, f, a, base, first, j)
@@ -39,6 +39,7 @@ def bundle_planes(plan, data, slot, lo, hi):
             own[DATA + 1] = 0
     if own[DATA] != 0:
         integers(a[FAULT])[0] = 1
+    settle()
 
 
 def one_by_one(plan, f, a, base, first, j):
@@ -95,17 +96,17 @@ def turn_in(r, f, a, own, first):
         into_lanes(r, f, octets(source), octets(to), first, 16)
 
 
-def turn_out(r, f, a, own, first, old):
+def turn_out(r, f, a, own, base, first, old):
     """Planes from `first` on of a result, but for the first `old` ones, from lanes."""
-    source, to = own[r[B_SLOT]], a[r[B_SLOT]]
+    source, to, room = own[r[B_SLOT]], a[r[B_SLOT]], base + r[B_PAST]
     if r[B_ITEM] == 4:
-        out_of_lanes(r, f, words(source), words(to), first, old, 16)
+        out_of_lanes(r, f, words(source), words(to), words(room), first, old, 16)
     elif r[B_ITEM] == 8:
-        out_of_lanes(r, f, long_words(source), long_words(to), first, old, 8)
+        out_of_lanes(r, f, long_words(source), long_words(to), long_words(room), first, old, 8)
     elif r[B_ITEM] == 2:
-        out_of_lanes(r, f, half_words(source), half_words(to), first, old, 16)
+        out_of_lanes(r, f, half_words(source), half_words(to), half_words(room), first, old, 16)
     else:
-        out_of_lanes(r, f, octets(source), octets(to), first, old, 16)
+        out_of_lanes(r, f, octets(source), octets(to), octets(room), first, old, 16)
 
 
 def plane_at(r, f, p):
@@ -137,16 +138,19 @@ def into_lanes(r, f, x, to, first, tile):
                     c += n
 
 
-def out_of_lanes(r, f, lanes_, y, first, old, tile):
+def out_of_lanes(r, f, lanes_, y, room, first, old, tile):
     """Lanes as planes from `first` on, but for the first `old` ones."""
     n, pitch = f[B_LANES], r[B_PITCH]
     size = r[B_SIZE] * r[B_SIZE + 1] * r[B_SIZE + 2]
     if pitch != 0 and size >= tile and old == 0:
+        y = shift(y, first * pitch)
+        to = room if r[B_PAST] else y
         for j in range(0, n, tile):
-            y_j = shift(y, (first + j) * pitch)
             for p in range(0, size, tile):
                 q = min(p, size - tile)
-                turn_tile(shift(y_j, q), pitch, shift(lanes_, q * n + j), n)
+                turn_tile(shift(to, j * pitch + q), pitch, shift(lanes_, q * n + j), n)
+        if r[B_PAST]:
+            put_past(y, room, n * size, LINE * 4 // r[B_ITEM])
         return
     for j in range(old, n):
         y_j, c = shift(y, plane_at(r, f, first + j)), j
@@ -156,3 +160,15 @@ def out_of_lanes(r, f, lanes_, y, first, old, tile):
                 for w in range(r[B_SIZE + 2]):
                     y_j[at + w * r[B_STEP + 4]] = lanes_[c]
                     c += n
+
+
+def put_past(y, cells, n, line):
+    """Copy n cells, whole lines of memory past the caches."""
+    first = min(-place_in_line(y) & line - 1, n)
+    last = first + (n - first & -line)
+    for i in range(first):
+        y[i] = cells[i]
+    for i in range(first, last, line):
+        put_line(shift(y, i), shift(cells, i))
+    for i in range(last, n):
+        y[i] = cells[i]
