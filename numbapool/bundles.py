@@ -63,6 +63,8 @@ class Bundled(Call):
         call, sources = self.whole, self.sources(addresses)
         given = {k: v.strides for k, v in addresses.items() if isinstance(v, View)} | self.bare
         given |= {k: dense(call.x.dims, False) for k in (at.GRAD_X, at.GRAD_LOGIT) if k in addresses}
+        if backward and not getattr(call.formula, "recompute", True):
+            del given[at.X]  # which is not read
         made = self.bundles(made, backward, given, again is not None)
         sources[at.KERNEL] = threads.address(kernel)
         return Stage(kernels.bundle_kernel(), made, made.rows, sources, self.fault(indexed), again)

@@ -221,6 +221,8 @@ static void fold_launch(call *k, int formula, const geometry *g, addresses *a, i
     bundle b;
     geometry there = *g;
     call *seen = in_bundles(&b, k, &there, fold_widest(k, formula, g), k->r->backward);
+    if (seen != k && k->r->backward && formula_infos[formula].plain_sum)
+        b.given.has[AT_X] = false; /* which is not read */
     kernel_function f = fold_small(seen, formula, &there, &made);
     if (!f)
         f = fold_sweep(seen, formula, &there, &made);
