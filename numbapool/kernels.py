@@ -180,7 +180,7 @@ def _cells(dtype: str, wide: bool) -> dict[str, Any]:
     return dict(place=np.dtype(place).type, value_row=_stack(value, room), place_row=_stack(place, room),
                 value_rows=_stack(value, 2 * CELLS), place_rows=_stack(place, 2 * CELLS),
                 raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS), padded=_stack(value, 2 * select.SLOT),
-                ring_values=_stack(value, 4 * select.SLOT), ring_places=_stack(place, 4 * select.SLOT), tags=_stack("int64", 4),
+                ring_values=_stack(value, 4 * select.SLOT), ring_places=_stack(place, 4 * select.SLOT), tags=_stack("int64", 5),
                 wide_places=_stack("int64", 2 * CELLS))
 
 
@@ -196,7 +196,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
     accumulators = terms = 1
     if formula.family == "select":
         bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
-                      join_three=names.get("best_of_three", direct.in_pairs),
+                      join_three=names.get("best_among", direct.in_pairs),
                       lift=sweep.as_it_is, finish=sweep.only, safe=sweep.always)
     else:
         names = _names(formula, backward, options)

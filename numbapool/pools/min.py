@@ -30,7 +30,7 @@ def better(v, best):
     return v < best or v != v
 
 
-def best_of_three(a, b, c):
+def best_among(a, b, c):
     """The same of three in turn: a NaN among those after the first shows in one look."""
     best = b if b < a else a
     best = c if c < best else best

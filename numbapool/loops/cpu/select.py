@@ -18,7 +18,7 @@ from .short import *  # noqa: F403
 from .sweep import runs_of
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
-CALLED = ("first_rows", "more_rows", "along", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
+CALLED = ("first_rows", "more_rows", "along", "along_lanes", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
           "nine_run")
 
 # ---------------------------------------------------------------- rows of cells
@@ -348,7 +348,7 @@ def select_forward(plan, data, slot, lo, hi):
     # made here, since the stack of an inlined function ends with it
     s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
          ring_values(), ring_places(), padded())
-    s[10][0] = -1
+    s[10][0], s[10][4] = -1, -1
     best, where, wide, r, across = value_rows(), place_rows(), wide_places(), lo, interleaved(f, X)
     while r < hi:
         n, g, od, oh = row_across(f, r) if across else row_of(f, r)
@@ -382,7 +382,7 @@ def select_backward(plan, data, slot, lo, hi):
     # made here, since the stack of an inlined function ends with it
     s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
          ring_values(), ring_places(), padded())
-    s[10][0] = -1
+    s[10][0], s[10][4] = -1, -1
     best, where, plane, target = value_rows(), place_rows(), lo, reals(a[GRAD_X])
     together = interleaved(f, X) and interleaved(f, TARGET) and not HALF and f[SCRATCH_PLANE] == 0
     while plane < hi:

@@ -97,20 +97,65 @@ def top_down(v, p, v1, p1, v2, p2, v3, p3, n):
 
 def choose_short(f, x, n, g, od, oh, chunk, each, s, best, where):
     """The chosen elements of the windows of a chunk, and their places."""
-    d, h, count, m = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh], f[chunk + C_LANES]
+    d, h, count, m = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh], f[chunk + C_LANES] * each
     for i in range(count):
         slot, name = (h + i) & 3, d * f[H] + h + i
         if s[10][slot] != name:
             s[10][slot] = name
-            join_row(f, x, n, g, d, h + i, chunk, shift(s[11], slot * SLOT), shift(s[12], slot * SLOT), s)
+            v, p = shift(s[11], slot * SLOT), shift(s[12], slot * SLOT)
+            if f[CHANNEL_LANES]:
+                join_lanes(f, x, n, g, d, h + i, chunk, each, v, p, s[8])
+            else:
+                join_row(f, x, n, g, d, h + i, chunk, v, p, s)
     a, b, c = (h & 3) * SLOT, (h + min(count - 1, 1) & 3) * SLOT, (h + count - 1 & 3) * SLOT
     top_down(best, where, shift(s[11], a), shift(s[12], a), shift(s[11], b), shift(s[12], b), shift(s[11], c), shift(s[12], c), vectors(m))
 
 
 # ---------------------------------------------------------------- lanes are channels
 
+def lined(f, chunk, each):
+    """Whether rows of elements are joined along themselves: of windows a position apart, where neighbours follow one another and all have room."""
+    return f[W_STRIDE] == 1 and each == row_step(f, X) and f[CHUNKS] == 1 and f[chunk + C_LANES] * each <= SLOT - 2 * VECTOR and each >= VECTOR
+
+
 def nine_windows(f, n, g, chunk, each, s):
-    """There is nothing to set."""
+    """Forget the kept rows; set the positions of a chunk."""
+    held, column = s[10], s[8]
+    if lined(f, chunk, each):
+        for i in range(4):
+            held[i] = -1
+        if held[4] != each:
+            held[4] = each
+            for i in range(f[chunk + C_LANES]):
+                for j in range(i * each, (i + 1) * each):
+                    column[j] = place(i)
+
+
+def join_lanes(f, x, n, g, d, h, chunk, each, v, p, column):
+    """The best elements of a row of input for all windows of a chunk, with channels as lanes."""
+    source, row, i, m = shift(x, spot(f, X, n, g, d, h, 0)), (d * f[H] + h) * f[W], 0, f[chunk + C_LANES]
+    starts, counts = shift(f, f[W_FIRST] + f[chunk + C_OUT]), shift(f, f[W_COUNT] + f[chunk + C_OUT])
+    ask_ahead(f, source, f[W] * each)
+    while i < m:
+        count, run, here, at = counts[i], 1, row + starts[i], i * each
+        while i + run < m and count == 3 and counts[i + run] == 3:
+            run += 1
+        right, end, a = min(count - 1, 1), count - 1, shift(source, starts[i] * each)
+        along_lanes(shift(v, at), shift(p, at), a, shift(a, right * each), shift(a, end * each), place(here), place(here + right), place(here + end),
+                    column, run * each)
+        i += run
+
+
+def along_lanes(v, p, a, b, c, here_a, here_b, here_c, column, n):
+    """The best of three cells side by side, of input."""
+    for k in range(0, n, VECTOR):
+        o = min(k, n - VECTOR)
+        for j in range(o, o + VECTOR):
+            u, i, w = load(a, j), here_a, load(b, j)
+            i = here_b if better(w, u) else i
+            u = w if better(w, u) else u
+            w = load(c, j)
+            v[j], p[j] = w if better(w, u) else u, narrow_add(here_c if better(w, u) else i, column[j])
 
 
 def nine_cells(v, p, a, b, c, side, far, here, below, last, right, end, n):
@@ -160,6 +205,9 @@ def nine_run(f, v, p, a, b, c, across, step, here, below, last, m, each):
 
 def choose_nine(f, x, n, g, od, oh, chunk, each, s, best, where):
     """The chosen elements of the windows of a chunk, and their places."""
+    if lined(f, chunk, each):
+        choose_short(f, x, n, g, od, oh, chunk, each, s, best, where)
+        return
     d, h, high, across, down = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh], row_step(f, X), f[RECORDS + RECORD * X + 3]
     one, two_on, row, i, m = min(high - 1, 1), high - 1, (d * f[H] + h) * f[W], 0, f[chunk + C_LANES]
     starts, counts = shift(f, f[W_FIRST] + f[chunk + C_OUT]), shift(f, f[W_COUNT] + f[chunk + C_OUT])
