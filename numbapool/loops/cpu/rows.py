@@ -247,9 +247,11 @@ def open_plane(f, a, operand, slot, part, n, g):
     at, run = spot(f, TARGET, n, g, 0, 0, 0), f[RUN]
     if f[CHANNEL_LANES] == 1:
         run = min(run, f[CHANNELS] - g * f[WIDTH])
-    r = RECORDS + RECORD * TARGET
-    for s in range(f[ROWS]):
-        row = shift(target, at + s * f[r + 4])
+    apart, count = f[RECORDS + RECORD * TARGET + 4], f[ROWS]
+    if apart == run:  # without gaps
+        run, count = run * count, 1
+    for s in range(count):
+        row = shift(target, at + s * apart)
         for j in range(run):
             row[j] = real(0)
     return target
