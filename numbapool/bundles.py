@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from . import kernels, threads
+from . import kernels, memory, threads
 from .call import Call, View
 from .loops import layout as at
-from .memory import ASK_FROM, past_cache
+from .memory import ASK_FROM
 from .numeric import real_name, storage_name
 from .plan import Plan, Strides, dense
 from .prepared import FAULTS, Stage
@@ -91,7 +91,7 @@ class Bundled(Call):
             head[at.B_INPUTS] += slot not in results
             held = self.item(slot) * LANES * prod(size)
             end = _rounded(end + held)
-            if slot in results and record[at.B_PITCH] == prod(size) and past_cache(self.item(slot) * batch * channels * prod(size)):
+            if slot in results and record[at.B_PITCH] == prod(size) and memory.past_cache(self.item(slot) * batch * channels * prod(size)):
                 record[at.B_PAST], end = end, _rounded(end + held)
         planes = batch * channels
         head[[at.B_PLANES, at.B_CHANNELS, at.B_LANES, at.B_TASKS]] = planes, channels, LANES, tasks

@@ -77,8 +77,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,))
     planes = planes and (grad_channels_last is None or prod(dims[2:]) <= PLANE)
     if prod(dims) and all(a.first.ndim == 1 for a in axes):
-        whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // min(width, dims[1]) if channel_lanes else CELLS,
-                                      channel_lanes)
+        beside = not channel_lanes or dims[1] <= width  # else the lanes of neighbours lie apart: rows of them would have to be copied
+        whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // (dims[1] if channel_lanes else 1) if beside else 1, channel_lanes)
     width = min(width_of(axes[2], dims[1], width), dims[1]) if channel_lanes else 1
     records, work = dict(operands), 0
     table = chunks_of(axes[2], whole[4], CELLS // max(width, 1))

@@ -30,17 +30,17 @@ def merged(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides
            cells: int, channel_lanes: bool) -> tuple[tuple[int, ...], Axes, tuple[tuple[int, Strides], ...]]:
     """One window over whole planes without gaps, seen as one of fewer and longer rows; any other call as it is.
 
-    full : the operands that have the input's size.
+    full : the operands that have the input's size; cells : positions of a row at most; 1: every position is a row.
     """
     _, _, d, h, w = dims
     steps = whole_planes(dims, axes, operands, full, dims[1] if channel_lanes else 1)
-    if steps is None or d * h == 1:
+    if steps is None or (d * h == 1 and (cells > 1 or w == 1)):
         return dims, axes, operands
-    times = max(t for t in range(1, d * h + 1) if d * h % t == 0 and (t == 1 or t * w <= cells))
-    shape = (1, d * h // times, w * times)
+    row = 1 if cells == 1 else w * max(t for t in range(1, d * h + 1) if d * h % t == 0 and (t == 1 or t * w <= cells))
+    shape = (1, d * h * w // row, row)
     tables = tuple(Axis(np.zeros(1, np.int64), np.array([n]), 1, np.array([prod(int(a.share[0]) for a in axes) if i == 2 else 1]), (0, n, n))
                    for i, n in enumerate(shape))
-    moved = tuple((k, (*s[:2], 0, steps[k] * w * times, steps[k]) if k in full else s) for k, s in operands)
+    moved = tuple((k, (*s[:2], 0, steps[k] * row, steps[k]) if k in full else s) for k, s in operands)
     return (*dims[:2], *shape), tables, moved  # type: ignore[return-value]
 
 

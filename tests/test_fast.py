@@ -245,8 +245,9 @@ def test_large_overlapping_windows(name):
             testing.close(first(getattr(numbapool, function)(*args, **kwargs), last), expected)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "float16", "float32"])
-@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize(("name", "dtype"), [
+    ("max", "int8"), ("max", "int64"), ("max", "float16"), ("max", "float32"), ("min", "float32"),
+    *(pytest.param(*v, marks=pytest.mark.full) for v in (("max", "uint16"), ("min", "int8"), ("min", "float16")))])
 def test_elements_found_again_are_those_of_the_indices(name, dtype):
     rng = np.random.default_rng(10)
     x = rng.integers(0, 9, (2, 3, 9, 14)).astype(dtype)  # with many ties
@@ -811,3 +812,24 @@ def test_whole_planes(name, dtype):
         for a, b, s in zip(one if isinstance(one, tuple) else [one], two if isinstance(two, tuple) else [two], (1.0, scale), strict=False):
             if np.ndim(a) == 4:
                 testing.close(a, np.moveaxis(b, -1, 1), 4 * np.maximum(abs(g.astype(np.float64)) * s, 1e-30), name)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("channels", [1, 3, 16, 40, 130])
+def test_three_by_three_windows_with_channels_as_lanes(channels):
+    """Bit for bit what windows as lanes give, whatever lies between the windows, and with NaN and padding anywhere."""
+    rng = np.random.default_rng(31)
+    for width, stride, dilation, padding in ((70, 1, 1, 1), (70, 2, 1, 1), (41, 3, 1, 0), (33, 4, 1, 1), (50, 7, 1, 0), (40, 1, 2, 2), (37, 2, 2, 1),
+                                             (3, 1, 1, 1), (1, 1, 1, 1), (24, 5, 3, 2)):
+        x = rng.integers(-20, 20, (2, channels, 7 if dilation < 3 else 9, width)).astype(np.float32) / 8
+        x[rng.random(x.shape) < 0.02] = NAN
+        last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        for name in ("max", "min", "avg", "sum"):
+            pool = getattr(numbapool, f"{name}_pool2d")
+            expected = pool(x, 3, stride, padding, dilation=dilation)
+            got = pool(last, 3, stride, padding, dilation=dilation, channels_last=True)
+            np.testing.assert_array_equal(np.moveaxis(got, -1, 1), expected, f"{name} {width} {stride} {dilation} {padding}")
+        expected = numbapool.max_pool2d(x, 3, stride, padding, dilation=dilation, return_indices=True)
+        got = numbapool.max_pool2d(last, 3, stride, padding, dilation=dilation, return_indices=True, channels_last=True)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(np.moveaxis(a, -1, 1), b)

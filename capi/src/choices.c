@@ -93,7 +93,7 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     bool fits = gradient == NO_GRADIENT || product(size + 2, 3) <= SWEEP_PLANE;
     bool planes = gradient != CHANNELS_LAST && fits && in_planes(g, full);
     if (size[0] && size[1] && size[2] && size[3] && size[4] && !differs(g))
-        merged(c, g, full, g->channel_lanes ? CELLS / least(width, size[1]) : CELLS);
+        merged(c, g, full, !g->channel_lanes ? CELLS : size[1] <= width ? CELLS / size[1] : 1); /* 1: lanes of neighbours lie apart */
     const axis *d = &g->axes[0], *w = &g->axes[2];
     buffer b;
     open_buffer(&b, g, g->channel_lanes ? width_of(w, size[1], width) : 1);

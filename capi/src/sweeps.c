@@ -64,27 +64,28 @@ static bool gapless(const geometry *g, const bool full[OPERANDS])
 }
 
 /* One window over whole planes without gaps, seen as one of fewer and longer rows; any other call stays as it is.
- * full: the operands that have the input's size. */
+ * full: the operands that have the input's size; cells: positions of a row at most; 1: every position is a row. */
 void merged(context *c, geometry *g, const bool full[OPERANDS], int64_t cells)
 {
     int64_t rows = g->dims[2] * g->dims[3], w = g->dims[4];
-    if (rows == 1 || !whole(g) || !gapless(g, full))
+    if ((rows == 1 && (cells > 1 || w == 1)) || !whole(g) || !gapless(g, full))
         return;
     int64_t joined = most(least(rows, cells / w), 1);
     while (rows % joined)
         joined--;
+    int64_t row = cells == 1 ? 1 : w * joined;
     for (int k = 0; k < OPERANDS; k++) {
         if (!full[k] || !g->has[k])
             continue;
         int64_t *s = g->strides[k], step = step_of(g, s);
         s[2] = 0;
-        s[3] = step * w * joined;
+        s[3] = step * row;
         s[4] = step;
     }
     int64_t share = g->axes[0].share[0] * g->axes[1].share[0] * g->axes[2].share[0];
     g->dims[2] = 1;
-    g->dims[3] = rows / joined;
-    g->dims[4] = w * joined;
+    g->dims[3] = rows * w / row;
+    g->dims[4] = row;
     for (int i = 0; i < 3; i++)
         g->axes[i] = one_window(c, g->dims[2 + i], i == 2 ? share : 1);
 }
