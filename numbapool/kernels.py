@@ -16,7 +16,8 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         which safe(acc, *p) says that it suits them (default: always); lift(x, *p) (backward with start_backward: lift_backward) in place of
         step(start(), x, common, *p) where an element may be out of its reach: there it is what makes no sum safe; near_spread in place of
         spread for elements in its reach.
-select  better(v, best) -> bool, and worst(): what every element is better than, or as good
+select  better(v, best) -> bool, and worst(): what every element is better than, or as good; optionally best_among(a, b, c), the chosen one of
+        three in turn, where that takes less than asking `better` twice
 vote    nothing: the most frequent element, see loops/cpu/vote.py
 draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements,
         and, for 2x2 windows, four_shares(p) -> four numbers: the rank is how many of the first three are below u times the last

@@ -1,8 +1,9 @@
 """Short: chosen elements of windows of at most three rows and three columns, which most are, with less work than select.py's loops.
 
 Rows of input are joined along themselves once, kept while windows need them, and joined top to bottom: an order in which the first of
-equals and the last NaN win without a look at places.  2x2 windows side by side, and all where the lanes are channels, are chosen in one
-pass.  Measured on float32 (8, 64, 112, 112), with indices, select.py's loops and these, in ms: 2x2/s2 2.9 and 1.3, 3x3/s2 3.4 and 2.9,
+equals and the last NaN win without a look at places.  So it is with channels as lanes where windows stand a position apart and a row of
+them has room; 2x2 windows side by side, and others where the lanes are channels, are chosen in one pass.
+Measured on float32 (8, 64, 112, 112), with indices, select.py's loops and these, in ms: 2x2/s2 2.9 and 1.3, 3x3/s2 3.4 and 2.9,
 3x3/s1 7.0 and 5.2; with channels as lanes 1.9 and 1.2, 2.2 and 1.8, 6.4 and 5.7.
 
 Legend: see rows.py and select.py.  A row or a column that a window lacks is the one before it: choosing twice does no harm.
