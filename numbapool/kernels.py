@@ -197,7 +197,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
     accumulators = terms = 1
     if formula.family == "select":
         bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
-                      join_three=names.get("best_among", direct.in_pairs),
+                      join_three=names.get("best_among", direct.in_pairs), all_three=direct.picked_among,
                       lift=sweep.as_it_is, finish=sweep.only, safe=sweep.always)
     else:
         names = _names(formula, backward, options)
@@ -205,7 +205,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
         lift = sweep.as_it_is if not names.get("recompute", True) else sweep.lift_both if two else sweep.lift_from_start
         bound |= dict(
             RECOMPUTE=names.get("recompute", True), REFERENCE=np.dtype(numeric.real_name(dtype)).type(names.get("common", 0)), join=sweep.join,
-            join_all=f[f"plus{accumulators}"], join_three=direct.in_pairs,
+            join_all=f[f"plus{accumulators}"], join_three=direct.in_pairs, all_three=direct.all_in_turn,
             empty=sweep.nothing, lift=names.get("lift", lift), finish=names["stop"], safe=names.get("safe", sweep.always),
             times=t[f"times{terms}"], zero=direct.zero_two if two else direct.zero_one, put_row=t[f"put_row{2 if two else 1}"],
             spread_at=direct.spread_x_and_logit if two else direct.spread_x, put_gradient=t[f"put_gradient{2 if two else 1}"])

@@ -565,6 +565,16 @@ def in_pairs(a, b, c):
     return join(join(a, b), c)
 
 
+def all_in_turn(a, b, c):
+    """All components of three, joined in turn."""
+    return join_all(join_all(a, b), c)
+
+
+def picked_among(a, b, c):
+    """Of three chosen elements that one which is chosen in turn."""
+    return (join_three(a[0], b[0], c[0]),)
+
+
 def picked_all(a, b):
     """Chosen elements join by choosing; a stands before b."""
     return (b[0] if better(b[0], a[0]) else a[0],)

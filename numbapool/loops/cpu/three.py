@@ -112,7 +112,7 @@ def lifted(f, x, logit, ring, tags, n, g, d, h, q):
 def join_run(t, a, b, c, n):
     """t = a, b and c joined."""
     for j in range(n):
-        t[j] = join(join(a[j], b[j]), c[j])
+        t[j] = join_three(a[j], b[j], c[j])
 
 
 def join_input(t, a, b, c, n):
@@ -124,7 +124,7 @@ def join_input(t, a, b, c, n):
 def join_input_run(t, a, b, c, i, n):
     """Elements i .. i + n of three rows of the input, joined."""
     for j in range(i, i + n):
-        t[j] = join(join(load(a, j), load(b, j)), load(c, j))
+        t[j] = join_three(load(a, j), load(b, j), load(c, j))
 
 
 def join_pairs(even, odd, a, b, c, n):
@@ -136,8 +136,8 @@ def join_pairs(even, odd, a, b, c, n):
 def join_pairs_run(even, odd, a, b, c, i, n):
     """Pairs i .. i + n of three rows of the input, joined."""
     for j in range(i, i + n):
-        even[j] = join(join(load(a, 2 * j), load(b, 2 * j)), load(c, 2 * j))
-        odd[j] = join(join(load(a, 2 * j + 1), load(b, 2 * j + 1)), load(c, 2 * j + 1))
+        even[j] = join_three(load(a, 2 * j), load(b, 2 * j), load(c, 2 * j))
+        odd[j] = join_three(load(a, 2 * j + 1), load(b, 2 * j + 1), load(c, 2 * j + 1))
 
 
 def take_input(t, a, n):
@@ -181,7 +181,7 @@ def joined_from_input(f, x, logit, ring, tags, gap, blank, t, n, g, d, oh, q):
         half = f[W] >> 1
         join_pairs(cells, shift(cells, odd_at(f)), a, b, c, half)
         if f[W] & 1:
-            cells[half] = join(join(load(a, 2 * half), load(b, 2 * half)), load(c, 2 * half))
+            cells[half] = join_three(load(a, 2 * half), load(b, 2 * half), load(c, 2 * half))
 
 
 def joined_from_lifted(f, x, logit, ring, tags, gap, blank, t, n, g, d, oh, q):
@@ -200,7 +200,7 @@ def finish_run(y, p, q, r, size, share, number, i, n, params):
     """y of windows i .. i + n; whether the common reference suits them."""
     fine = True
     for j in range(i, i + n):
-        v = join_all(join_all(cell(p, j, size), cell(q, j, size)), cell(r, j, size))
+        v = all_three(cell(p, j, size), cell(q, j, size), cell(r, j, size))
         store(y, j, finish(v, REFERENCE, share * number[j], *params))
         fine &= safe(v, *params)
     return fine
@@ -267,7 +267,7 @@ def terms_run(m, held, grad, p, q, r, size, share, number, slopes, i, n, params)
     """What windows i .. i + n hand out, times g; whether the common reference suits them."""
     fine = True
     for j in range(i, i + n):
-        v = join_all(join_all(cell(p, j, size), cell(q, j, size)), cell(r, j, size))
+        v = all_three(cell(p, j, size), cell(q, j, size), cell(r, j, size))
         scale_cell(m, j, held, load(grad, j), terms(v, REFERENCE, share * number[j], *params))
         keep_slope(slopes, j, load(grad, j), v, REFERENCE, share * number[j], params)
         fine &= safe(v, *params)
