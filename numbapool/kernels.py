@@ -198,6 +198,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
     if formula.family == "select":
         bound |= dict(REFERENCE=np.dtype(numeric.real_name(dtype)).type(0), join=sweep.picked, join_all=direct.picked_all, empty=names["worst"],
                       join_three=names.get("best_among", direct.in_pairs), all_three=direct.picked_among,
+                      join_four=direct.picked_by_columns,
                       lift=sweep.as_it_is, finish=sweep.only, safe=sweep.always)
     else:
         names = _names(formula, backward, options)

@@ -575,6 +575,11 @@ def picked_among(a, b, c):
     return (join_three(a[0], b[0], c[0]),)
 
 
+def picked_by_columns(e, e1, e2, e3):
+    """The chosen element of a 2x2 window, in the order of `by_columns`."""
+    return (join(join_three(e[0], e2[0], e1[0]), e3[0]),)
+
+
 def picked_all(a, b):
     """Chosen elements join by choosing; a stands before b."""
     return (b[0] if better(b[0], a[0]) else a[0],)
