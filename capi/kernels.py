@@ -191,7 +191,7 @@ def fold(f: Formula, dtypes: tuple[str, ...]) -> Iterator[Entry]:
             if dtype == "float32" or f.name in COMMON:
                 yield entry("THREE_ROWS", kernels.direct_kernel, "three", False)
                 yield entry("EIGHT", kernels.direct_kernel, "eight", False)
-            if f.plain_sum and not backward:
+            if f.plain_sum:
                 yield entry("NINE_CHANNELS", kernels.direct_kernel, "nine", True)
 
 

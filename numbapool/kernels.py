@@ -217,6 +217,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
         if "common" not in names:
             bound |= dict(refer=direct.first_pass, lift_at=direct.lift_from, join_four=direct.in_turn)
             bound |= {k: names.get(k, f) for k, f in NO_FIRST_PASS.items()}
+    bound |= dict(tags4=_stack("int64", 4)) if shape == "nine" and backward else {}
     if shape == "three":
         bound |= dict(
             ACCUMULATORS=accumulators, TERMS=terms * backward, COMPONENTS=max(accumulators, terms * backward),

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from .loops import layout as at
-from .loops.cpu import three
+from .loops.cpu import direct, three
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, dense
 from .windows import Axis, remembered
@@ -256,12 +256,20 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if kernel == (2, 2) and whole and (channel_lanes or w.grid[1] == 2):
         beside = strides == (2, 2) and h.grid[0] == w.grid[0] == 0 and h.step == w.step == 1 and d.count.size == dims[2]
         return "quad" if beside or not backward else None
-    if kernel == (3, 3) and channel_lanes and not backward:
+    if kernel == (3, 3) and channel_lanes and (not backward or kept_rows(dims, axes)):
         return "nine"
     narrow = w.step <= (4 if strides[1] == 1 else 1) and h.step <= 4 and dims[4] <= THREE
     wide = min(w.count.size, dims[4] // strides[1]) >= VECTOR
     every = not backward or d.count.size == dims[2]
     return "three" if max(kernel) <= 3 and strides[1] <= 2 and not channel_lanes and narrow and wide and every else None
+
+
+def kept_rows(dims: tuple[int, ...], axes: Axes) -> bool:
+    """Whether rows of what 3x3 windows of channels hand out have room in direct.py, and those at both ends that give nothing."""
+    d, h, w = axes
+    beyond = (dims[4] - 1 - w.grid[0]) // w.grid[1] - w.count.size + 1  # type: ignore[index]
+    fits = max(dims[4], w.count.size + 2 * direct.SIDES) * dims[1] <= CELLS - VECTOR and dims[1] <= LANES and beyond <= direct.SIDES
+    return fits and d.count.size == dims[2] and h.step == w.step == 1
 
 
 def build_small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool,
@@ -274,7 +282,11 @@ def build_small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, St
     buffer.place(at.W_COUNT, axes[2].count)
     buffer.place(at.W_SHARE, axes[2].share)
     rows = buffer.planes * prod(a.count.size for a in axes[:2])
-    return buffer.plan(dict(operands), 0, rows, rows)
+    if grad_channels_last is None or not channel_lanes or axes[2].grid is None or axes[2].grid[2] != 3:
+        return buffer.plan(dict(operands), 0, rows, rows)
+    buffer.head[at.W_LEAD], buffer.head[at.W_STRIDE] = -axes[2].grid[0], axes[2].grid[1]
+    buffer.place(at.H_COVER, covering(axes[1], dims[3]))
+    return buffer.plan(dict(operands), 0, rows, buffer.planes * dims[2] * dims[3])
 
 
 cached_small = remembered(build_small)

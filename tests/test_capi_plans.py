@@ -455,6 +455,7 @@ LISTED = {
     "3x3 at 2": call_of((2, 3, 1, 21, 41), window(21, 3, 2, 1), window(41, 3, 2, 1, rule="inside")),
     "3x3 dilated rows": call_of((2, 3, 1, 30, 41), window(30, 3, 3, 1, 4), window(41, 3, 2, 1)),
     "3x3 lanes": call_of((2, 48, 1, 20, 40), window(20, 3, 1, 1), window(40, 3, 2, 1), last=True, lanes=True),
+    "3x3 few lanes": call_of((2, 16, 1, 14, 14), window(14, 3, 2, 1), window(14, 3, 2, 1), last=True, lanes=True),
     "3x3 few columns": call_of((2, 3, 1, 9, 9), window(9, 3, 1, 1), window(9, 3, 1, 1)),
     "global": call_of((2, 3, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1)),
     "global lanes": call_of((2, 300, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1), last=True, lanes=True),
@@ -543,7 +544,7 @@ def test_outputs_in_a_row(c, lanes):
 def test_loops_for_small_windows(c):
     """The listed calls reach every one of them."""
     assert {check_small(c, call, False) for call in LISTED.values()} == {None, "planes", "quad", "nine", "three", "eight"}
-    assert {check_small(c, call, True) for call in LISTED.values()} == {None, "planes", "quad", "three", "eight"}
+    assert {check_small(c, call, True) for call in LISTED.values()} == {None, "planes", "quad", "nine", "three", "eight"}
     assert {check_choices(c, call, LANES, last) for call in LISTED.values() for last in (None, False)} == \
         {None, "quad", "nine", "short", "own", "whole", "separate"}
     assert {check_sweep(c, call, 1, 1) for call in LISTED.values()} == {False, True}

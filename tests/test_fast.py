@@ -829,6 +829,11 @@ def test_three_by_three_windows_with_channels_as_lanes(channels):
             expected = pool(x, 3, stride, padding, dilation=dilation)
             got = pool(last, 3, stride, padding, dilation=dilation, channels_last=True)
             np.testing.assert_array_equal(np.moveaxis(got, -1, 1), expected, f"{name} {width} {stride} {dilation} {padding}")
+            if name in ("avg", "sum"):
+                g, back = rng.integers(-20, 20, expected.shape).astype(np.float32) / 8, getattr(numbapool, f"{name}_pool2d_backward")
+                expected = back(g, x, 3, stride, padding, dilation=dilation)
+                got = back(np.ascontiguousarray(np.moveaxis(g, 1, -1)), last, 3, stride, padding, dilation=dilation, channels_last=True)
+                testing.close(np.moveaxis(got, -1, 1), expected, 0.0 if name == "sum" else 4.0)  # those of sums are exact
         expected = numbapool.max_pool2d(x, 3, stride, padding, dilation=dilation, return_indices=True)
         got = numbapool.max_pool2d(last, 3, stride, padding, dilation=dilation, return_indices=True, channels_last=True)
         for a, b in zip(got, expected, strict=True):

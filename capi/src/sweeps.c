@@ -498,6 +498,15 @@ bool in_planes(const geometry *g, const bool full[OPERANDS])
     return !empty(g) && !differs(g) && !g->channel_lanes && whole(g) && gapless(g, full);
 }
 
+/* Whether rows of what 3x3 windows of channels hand out have room in direct.py, and those at both ends that give nothing. */
+static bool kept_rows(const geometry *g)
+{
+    const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
+    int64_t beyond = (g->dims[4] - 1 - w->origin) / w->stride - w->outputs + 1;
+    bool fits = times(most(g->dims[4], w->outputs + 2 * SIDES), g->dims[1]) <= CELLS - VECTOR && g->dims[1] <= LANES && beyond <= SIDES;
+    return fits && d->outputs == g->dims[2] && h->step == 1 && w->step == 1;
+}
+
 /* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, EIGHT of eight.py, THREE of three.py, or none. */
 shape small(const geometry *g, bool backward)
 {
@@ -516,7 +525,7 @@ shape small(const geometry *g, bool backward)
     if (h->kernel == 2 && w->kernel == 2 && (g->channel_lanes || w->stride == 2) && smallest(h->count, h->outputs) == 2 &&
         smallest(w->count, w->outputs) == 2)
         return small_quad(g, backward);
-    if (h->kernel == 3 && w->kernel == 3 && g->channel_lanes && !backward)
+    if (h->kernel == 3 && w->kernel == 3 && g->channel_lanes && (!backward || kept_rows(g)))
         return NINE;
     return small_three(g, backward);
 }
@@ -541,7 +550,14 @@ plan plan_small(context *c, const geometry *g, int gradient, bool past_cache)
     place(&b, AT_W_COUNT, g->axes[2].count, g->axes[2].outputs);
     place(&b, AT_W_SHARE, g->axes[2].share, g->axes[2].outputs);
     int64_t rows = b.planes * g->axes[0].outputs * g->axes[1].outputs;
-    return close_buffer(c, &b, 0, rows, rows);
+    const axis *w = &g->axes[2];
+    if (gradient == NO_GRADIENT || !g->channel_lanes || !w->regular || w->kernel != 3)
+        return close_buffer(c, &b, 0, rows, rows);
+    b.head[AT_W_LEAD] = -w->origin;
+    b.head[AT_W_STRIDE] = w->stride;
+    table cover = covering(c, &g->axes[1], g->dims[3]);
+    place(&b, AT_H_COVER, cover.cells, cover.rows);
+    return close_buffer(c, &b, 0, rows, b.planes * g->dims[2] * g->dims[3]);
 }
 
 /* Lay out so many rows and their tags from `begin` on; returns where the memory ends. */

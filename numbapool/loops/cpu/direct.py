@@ -18,6 +18,7 @@ from .rows import *  # noqa: F403
 
 CALLED = ("quad_back_across",)  # from two places: LLVM made one loop of both, which it could not vectorise
 NINE, SOME = 600, 256  # cells of joined columns, and those between which others are asked for
+SIDES = 3  # windows that give nothing at both ends of a row: as many as may cover a position there
 BAND = 4  # rows of windows whose gradients are made before they are stored: what has just been written cannot yet be read as other vectors
 
 
@@ -455,6 +456,124 @@ def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, o
             put_row(f, gx, gl, to + (i >> 1) * below + (i & 1) * beside, out, (i >> 1) * CELLS + (i & 1) * LANES, m, raw)
         put_slopes(f, a, n, g, od, oh, o, slopes, m, lane_step(f, GRAD_PARAM))
     return fine
+
+
+def nine_backward(plan, data, slot, lo, hi):
+    """Rows lo..hi of the gradient of sums over 3x3 windows, with channels as lanes."""
+    f, a = integers(plan), integers(data)
+    grad, gx, q, cover = elements(a[Y]), elements(a[GRAD_X]), numbers(doubles(a[NUMBERS])), f[H_COVER]
+    held, t, e, raw, tags = row4(), row1(), row1(), raw1(), tags4()
+    h, d, plane = lo % f[H], lo // f[H] % f[D], lo // f[H] // f[D]
+    n, g = plane // f[G], plane % f[G]
+    zero_cells(t, SIDES * f[WIDTH])
+    forget_terms(tags)
+    for _ in range(lo, hi):
+        m, first, count = lanes_of(f, g), f[cover + h], f[cover + h + 1] - f[cover + h]
+        sums, cells = shift(t, SIDES * m), f[OW] * m
+        for i in range(count):
+            oh = f[cover + first + i]
+            if tags[oh & 3] != oh:
+                tags[oh & 3] = oh
+                nine_terms(f, grad, n, g, d, oh, m, shift(held, (oh & 3) * CELLS), q)
+        if count:
+            one, two, three_ = f[cover + first], f[cover + first + min(1, count - 1)], f[cover + first + count - 1]
+            sum_rows(sums, shift(held, (one & 3) * CELLS), shift(held, (two & 3) * CELLS), shift(held, (three_ & 3) * CELLS), count, cells)
+        else:
+            zero_cells(sums, cells)
+        zero_cells(shift(sums, cells), SIDES * m)
+        give_columns(f, e, t, m, q)
+        put_cells(shift(gx, spot(f, GRAD_X, n, g, d, h, 0)), e, f[W] * m, f[PAST_CACHE], raw)
+        h += 1
+        if h == f[H]:
+            h, d = 0, d + 1
+            forget_terms(tags)
+            if d == f[D]:
+                d = 0
+                n, g = next_plane(f, n, g)
+    if f[PAST_CACHE]:
+        settle()
+
+
+def forget_terms(tags):
+    """Nothing is kept of any row of windows."""
+    for i in range(4):
+        tags[i] = -1
+
+
+def zero_cells(t, n):
+    """Cells of nothing."""
+    for j in range(n):
+        t[j] = real(0)
+
+
+def nine_terms(f, grad, n, g, d, oh, m, t, q):
+    """What a row of windows hands out."""
+    shares, share, step, o = shift(f, f[W_SHARE]), f[f[D_SHARE] + d] * f[f[H_SHARE] + oh], row_step(f, Y), 0
+    row = shift(grad, spot(f, Y, n, g, d, oh, 0))
+    while o < f[OW]:
+        run = 1
+        while step == m and o + run < f[OW] and shares[o + run] == shares[o]:
+            run += 1
+        scale_cells(shift(t, o * m), shift(row, o * step), terms((real(0),), REFERENCE, real(share * shares[o]), *q), run * m)
+        o += run
+
+
+def scale_cells(t, grad, w, n):
+    """g times what windows hand out."""
+    if n < VECTOR:
+        for j in range(n):
+            t[j] = times(load(grad, j), w)[0]
+    for o in range(0, n if n >= VECTOR else 0, VECTOR):
+        i = min(o, n - VECTOR)
+        for j in range(i, i + VECTOR):
+            t[j] = times(load(grad, j), w)[0]
+
+
+def sum_rows(t, a, b, c, count, n):
+    """The sum of one to three rows; n cells, to the end of a vector."""
+    for o in range(0, n, VECTOR):
+        if count > 2:
+            for j in range(o, o + VECTOR):
+                t[j] = a[j] + b[j] + c[j]
+        elif count > 1:
+            for j in range(o, o + VECTOR):
+                t[j] = a[j] + b[j]
+        else:
+            for j in range(o, o + VECTOR):
+                t[j] = a[j]
+
+
+def give_columns(f, e, t, m, q):
+    """The gradients of a row, of the windows' sums over rows, on either side of which SIDES windows stand that give nothing."""
+    stride, column, at = f[W_STRIDE], f[W_LEAD] % f[W_STRIDE], (SIDES + f[W_LEAD] // f[W_STRIDE]) * m
+    if stride == 1:
+        p = shift(t, at - 2 * m)
+        give_nine(e, p, shift(p, m), shift(p, 2 * m), 3, f[W] * m, q)
+        return
+    for w in range(f[W]):
+        count = 0 if column > 2 else 1 if column + stride > 2 else 2
+        p = shift(t, at - m if count == 2 else at)
+        give_nine(shift(e, w * m), p, shift(p, m), p, count, m, q)
+        column += 1
+        if column == stride:
+            at, column = at + m, 0
+
+
+def give_nine(e, a, b, c, count, n, q):
+    """The gradients of cells that so many windows cover; n of them, to the end of a vector."""
+    for o in range(0, n, VECTOR):
+        if count > 2:
+            for j in range(o, o + VECTOR):
+                e[j] = spread(real(0), (), (a[j] + b[j] + c[j],), REFERENCE, *q)
+        elif count > 1:
+            for j in range(o, o + VECTOR):
+                e[j] = spread(real(0), (), (a[j] + b[j],), REFERENCE, *q)
+        elif count > 0:
+            for j in range(o, o + VECTOR):
+                e[j] = spread(real(0), (), (a[j],), REFERENCE, *q)
+        else:
+            for j in range(o, o + VECTOR):
+                e[j] = real(0)
 
 
 def clear_rest(f, gx, gl, n, g, d, oh, m, tall=2):
