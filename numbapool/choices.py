@@ -7,11 +7,13 @@ import numpy as np
 
 from .loops import layout as at
 from .loops.cpu import separate
+from .loops.cpu.cells import STATE
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import PLANE, Axes, chunk, chunks, covering, in_planes, merged, reach
+from .sweeps import PLANE, Axes, chunk, chunks, covering, in_planes, merged, reach, tall
 from .windows import Axis, remembered
 
+LEAST = 4  # rows of windows that stand a row apart, from which on tall.py chooses faster
 
 def chunks_of(axis: Axis, size: int, positions: int) -> np.ndarray:
     """The chunks of a row of windows; where one has more positions than fit, one a window."""
@@ -106,8 +108,15 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     head[[at.W_STRIDE, at.W_TAPS, at.W_POWER, at.W_PARTS]] = parts_of(axes[2], channel_lanes)
     if grad_channels_last is not None:
         work = gradient(head, records, size, grad_channels_last, channel_lanes, buffer.width, scratch_planes, itemsize)
+    work = -(-work // 64) * 64
+    fits = (not channel_lanes or len(table) == 1) and int(table[:, at.C_LENGTH].max()) * width <= CELLS
+    if shape is None and head[at.W_STRIDE] == 1 and fits:
+        head[at.JOIN_TALL] = tall(axes, least=LEAST)
+    if head[at.JOIN_TALL]:
+        head[at.ROW_CELLS], head[at.JOIN_AT] = -(-int(table[:, at.C_LANES].max()) * width // VECTOR) * VECTOR, work
+        work += STATE + -(-int((head[at.JOIN_TALL] + 1) * head[at.ROW_CELLS]) * (itemsize + 8) // 64) * 64  # a place is of 8 bytes at most
     rows = buffer.planes * axes[0].count.size * axes[1].count.size
-    return "whole" if planes else shape, buffer.plan(records, -(-work // 64) * 64, rows if prod(dims[2:]) else 0, buffer.planes)
+    return "whole" if planes else shape, buffer.plan(records, work, rows if prod(dims[2:]) else 0, buffer.planes)
 
 
 cached = remembered(build)

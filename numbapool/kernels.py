@@ -182,7 +182,7 @@ def _cells(dtype: str, wide: bool) -> dict[str, Any]:
                 value_rows=_stack(value, 2 * CELLS), place_rows=_stack(place, 2 * CELLS),
                 raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS), padded=_stack(value, 2 * select.SLOT),
                 ring_values=_stack(value, 4 * select.SLOT), ring_places=_stack(place, 4 * select.SLOT), tags=_stack("int64", 5),
-                wide_places=_stack("int64", 2 * CELLS))
+                wide_places=_stack("int64", 2 * CELLS), places=memory.pointer(place))
 
 
 @functools.cache
@@ -241,9 +241,9 @@ def choose_kernel(formula: types.ModuleType, dtype: str, straight: bool) -> Call
     """Forward of a selecting pooling without indices, in rows that windows share."""
     bound = dict(
         ACCUMULATORS=1, PARAMETERS=0, BLOCKED=False, BORROW=straight and dtype not in HALVES, REFERENCE=np.dtype(numeric.real_name(dtype)).type(0),
-        join=sweep.picked, empty=vars(formula)["worst"], safe=sweep.always, finish=sweep.only, lift=sweep.as_it_is, get_cell=sweep.cell1,
-        set_cell=sweep.set_cell1, numbers=fold.numbers0, lane_params=sweep.cell0, lift_run=sweep.lift_one, fetch_logit=sweep.no_logit,
-        flat_logits=sweep.no_logits)
+        join=vars(formula).get("best_between", sweep.picked), empty=vars(formula)["worst"], safe=sweep.always, finish=sweep.only,
+        lift=sweep.as_it_is, get_cell=sweep.cell1, set_cell=sweep.set_cell1, numbers=fold.numbers0, lane_params=sweep.cell0,
+        lift_run=sweep.lift_one, fetch_logit=sweep.no_logit, flat_logits=sweep.no_logits)
     return stamp("sweep_forward", [sweep, formula], dtype, bound)
 
 

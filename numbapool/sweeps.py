@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from .loops import layout as at
+from .loops.cpu import cells as rows_of_cells
 from .loops.cpu import direct, three
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, dense
@@ -16,6 +17,8 @@ RING = 1 << 19  # bytes of lifted rows that are kept for the next windows: half 
 SHORT = 256  # cells of the rows that a window over whole planes is cut into, where they are lifted: those of a few rows stay in the first cache
 THREE = CELLS - 8 * VECTOR  # positions of a row that three.py takes
 PLANE = 2048  # elements of a plane whose gradients by places whole.py makes
+TALL = 32  # rows of a window that slide_down joins, at most: its sums are of that many, one after the other
+LEAST = 6  # and the least, where windows stand a row apart
 HELD = 1 << 23  # bytes of rows of terms, at most
 
 Axes = tuple[Axis, Axis, Axis]
@@ -218,6 +221,18 @@ def held(covers: list[np.ndarray], dims: tuple[int, ...], outputs: tuple[int, ..
     return sizes[0], sizes[1]
 
 
+def tall(axes: Axes, over: int | None = None, least: int = LEAST) -> int:
+    """Rows of the tallest window, or `over`, how many windows cover a row, if slide_down (loops/cpu/cells.py) joins them in fewer steps; else 0.
+
+    least : from how many rows on it pays where windows are a row apart; for each row more that they are apart two more.
+    """
+    d, h, _ = axes
+    if h.grid is None or h.step > 1 or d.count.max() > 1:
+        return 0
+    most, apart = (int(h.count.max()), h.grid[1]) if over is None else (over, 1)
+    return most if least + 2 * (apart - 1) <= most <= TALL else 0
+
+
 def columns(axis: Axis, positions: int, table: np.ndarray) -> tuple[int, int]:
     """How the columns of terms spread over the inputs (layout.py, W_SPREAD), and the padding that this needs."""
     if axis.grid is None or axis.count.size == 1:
@@ -367,6 +382,11 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         for field, table in zip((at.D_COVER, at.H_COVER, at.W_COVER), cover, strict=True):
             buffer.place(field, table)
         buffer.place(at.H_SAME, repeats(cover[1], dims[3]))
+        head[at.COVER_TALL] = tall(axes, int(np.diff(cover[1][:dims[3] + 1]).max()))
+        work = _ends(head, at.COVER_TALL, terms * across * itemsize, work)
+    most = tall(axes)
+    head[at.JOIN_TALL] = most if not lifts or rows[1] >= most else 0
+    work = _ends(head, at.JOIN_TALL, max(lifts, 1) * cells * itemsize, work)
     tasks = buffer.planes * dims[2] * dims[3]
     return buffer.plan(dict(operands), work, buffer.planes * axes[0].count.size * axes[1].count.size, tasks)
 
@@ -382,6 +402,12 @@ def _memory(head: np.ndarray, tags: int, rows: int, row: int, begin: int) -> int
     """Lay out so many rows and their tags from `begin` on; returns where the memory ends."""
     head[tags] = begin + -(-rows * row // 64) * 64
     return int(head[tags]) + -(-8 * rows // 64) * 64
+
+
+def _ends(head: np.ndarray, field: int, row: int, begin: int) -> int:
+    """Lay out what slide_down holds, if it is for these windows, from `begin` on, rows of so many bytes; returns where the memory ends."""
+    head[field + 1] = begin
+    return begin + (rows_of_cells.STATE + -(-(int(head[field]) + 1) * row // 64) * 64 if head[field] else 0)
 
 
 cached = remembered(build)

@@ -6,6 +6,7 @@ import itertools
 import tracemalloc
 import warnings
 
+import numba
 import numpy as np
 import oracle
 import pytest
@@ -304,6 +305,64 @@ def test_indices_with_ties_and_specials_at_every_position(window, last):
         backward = getattr(numbapool, f"{name}_pool2d_backward")
         for more in ({}, {"indices": found[1]}):
             np.testing.assert_array_equal(backward(g.astype(dtype), stored, kernel, stride, padding, dilation=dilation, **more), gradient)
+
+
+TALL = (7, 1, 3), (4, 1, 0), (11, 1, 5), ((9, 5), (2, 1), (4, 2)), ((13, 6), 3, (6, 0)), ((6, 3), 1, (0, 2), (1, 2)), ((30, 8), 1, (15, 0))
+
+
+def gradient_of(x, g, axes, soft):
+    """y and the gradient of averages, or of soft pooling, window by window."""
+    y, gx, weight = np.zeros(g.shape), np.zeros(x.shape), np.exp(x) if soft else np.ones(x.shape)
+    for (i, (rows, high)), (j, (columns, wide)) in itertools.product(enumerate(axes[0]), enumerate(axes[1])):
+        at = (slice(None), slice(None), np.array(rows)[:, None], np.array(columns))
+        share = weight[at] / (weight[at].sum((2, 3), keepdims=True) if soft else high * wide)
+        y[:, :, i, j] = (share * x[at]).sum((2, 3))
+        gx[at] += g[:, :, i, j, None, None] * share * (1 + x[at] - y[:, :, i, j, None, None] if soft else 1)
+    return y, gx
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize(("shape", "last"), [((2, 3, 29, 33), False), ((1, 20, 29, 33), True), ((1, 16, 9, 13), False)])
+def test_tall_windows_that_overlap(shape, last):
+    """Windows that are joined in blocks of rows: the ends and beginnings of these, and both edges."""
+    rng = np.random.default_rng(32)
+    x = rng.integers(-9, 9, shape).astype(np.float64) / 4
+    order = (lambda v: np.moveaxis(np.ascontiguousarray(np.moveaxis(v, 1, -1)), -1, 1)) if last else np.ascontiguousarray
+    for kernel, stride, padding, dilation in ((*window, 1)[:4] for window in (TALL[:3] if shape[2] == 9 else TALL)):
+        axes = oracle.sliding_axes(shape[2:], *(v if isinstance(v, tuple) else (v, v) for v in (kernel, stride, padding, dilation)))
+        holes = np.where(rng.random(shape) < 0.02, NAN, np.where(rng.random(shape) < 0.3, -INF, x))
+        y, index = oracle.pool(oracle.maximum, holes, axes, return_indices=True)
+        g = rng.integers(-5, 6, y.shape).astype(np.float32)
+        for name, sign, dtype in (("max", 1, "float32"), ("min", -1, "float16")):
+            given, pool = order((sign * holes).astype(dtype)), getattr(numbapool, f"{name}_pool2d")
+            found = pool(given, kernel, stride, padding, dilation=dilation, return_indices=True)
+            np.testing.assert_array_equal(found[0], sign * y)
+            np.testing.assert_array_equal(found[1], index)
+            np.testing.assert_array_equal(pool(given, kernel, stride, padding, dilation=dilation), sign * y)
+            again = getattr(numbapool, f"{name}_pool2d_backward")(order(g.astype(dtype)), given, kernel, stride, padding, dilation=dilation)
+            np.testing.assert_array_equal(again, indices_of(holes, index, g)[1])
+        for name in ("avg", "soft"):
+            y, gradient = gradient_of(x, g, axes, name == "soft")
+            given, pool, backward = order(x.astype(np.float32)), *(getattr(numbapool, f"{name}_pool2d{end}") for end in ("", "_backward"))
+            testing.close(pool(given, kernel, stride, padding, dilation=dilation), y, 4.0, f"{name} {kernel}")
+            testing.close(backward(order(g), given, kernel, stride, padding, dilation=dilation), gradient, 40.0, f"gradient of {name} {kernel}")
+
+
+@pytest.mark.jit
+def test_tall_windows_in_threads():
+    """Wherever the rows are divided, blocks are the same: bit for bit."""
+    x = np.random.default_rng(33).standard_normal((1, 1, 901, 140)).astype(np.float32)
+    results = []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        try:
+            y, index = numbapool.max_pool2d(x, 7, 1, 3, return_indices=True)
+            results.append((y, index, *(numbapool.max_pool2d(x, 7, 1, 3), numbapool.avg_pool2d(x, 7, 1, 3), numbapool.soft_pool2d(x, 7, 1, 3)),
+                            numbapool.avg_pool2d_backward(y, x, 7, 1, 3), numbapool.soft_pool2d_backward(y, x, 7, 1, 3)))
+        finally:
+            numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.jit

@@ -84,6 +84,24 @@ static int64_t separable(const geometry *g, int64_t lanes)
     return 4 * pitch * lanes <= SEPARATE_ROOM ? pitch * lanes : 0;
 }
 
+/* The rows that tall.py holds, where windows suit it, from `begin` on; returns where the memory ends. */
+static int64_t place_tall(buffer *b, const geometry *g, const table *chunks, shape how, int itemsize, int64_t begin)
+{
+    int64_t lanes = 0, length = 0, width = most(b->width, 1), rows = tall(g, 0, CHOICES_LEAST);
+    if (!rows || how != NO_SHAPE || b->head[AT_W_STRIDE] != 1 || (g->channel_lanes && chunks->rows != 1))
+        return begin;
+    for (int64_t i = 0; i < chunks->rows; i++) {
+        lanes = most(lanes, chunks->cells[i * AT_CHUNK + AT_C_LANES]);
+        length = most(length, chunks->cells[i * AT_CHUNK + AT_C_LENGTH]);
+    }
+    if (length * width > CELLS)
+        return begin;
+    b->head[AT_JOIN_TALL] = rows;
+    b->head[AT_ROW_CELLS] = rounded(lanes * width, VECTOR);
+    b->head[AT_JOIN_AT] = begin;
+    return begin + SWEEP_STATE + rounded((rows + 1) * b->head[AT_ROW_CELLS] * (itemsize + 8), 64); /* a place is of 8 bytes at most */
+}
+
 /* How to choose, and the plan of a call; the arguments are those of plan_general.  WHOLE, SEPARATE: by whole.py, separate.py. */
 shape plan_choices(context *c, const geometry *given, int64_t width, int gradient, int scratch_planes, int itemsize, int past_cache, plan *made)
 {
@@ -127,7 +145,8 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     int64_t work = 0;
     if (gradient != NO_GRADIENT)
         work = place_gradient(&b, size, gradient == CHANNELS_LAST, scratch_planes, itemsize);
+    work = place_tall(&b, g, &found, how, itemsize, rounded(work, 64));
     int64_t rows = size[2] && size[3] && size[4] ? b.planes * d->outputs * g->axes[1].outputs : 0;
-    *made = close_buffer(c, &b, rounded(work, 64), rows, b.planes);
+    *made = close_buffer(c, &b, work, rows, b.planes);
     return planes ? WHOLE : how;
 }

@@ -408,6 +408,15 @@ static int64_t held_rows(const int64_t *cover, int64_t size)
     return power_of_two(longest);
 }
 
+/* The most outputs that cover one input. */
+static int64_t most_over(const int64_t *cover, int64_t size)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < size; i++)
+        found = most(found, cover[i + 1] - cover[i]);
+    return found;
+}
+
 /* How many planes and rows of terms are kept, of `row` bytes each: those over one input; in 3d whole planes, where they fit. */
 static void held(const table *cover, const geometry *g, int64_t row, int64_t sizes[2])
 {
@@ -603,6 +612,25 @@ plan plan_three(context *c, const geometry *g, int lifts, int terms, int itemsiz
 
 /* ---------------------------------------------------------------- sweeps */
 
+/* Rows of the tallest window, or `over`, how many windows cover a row, unless it is 0, if slide_down (numbapool/loops/cpu/cells.py) joins them in
+ * fewer steps; else 0.  least: from how many rows on it pays where windows are a row apart; for each row more that they are apart two more. */
+int64_t tall(const geometry *g, int64_t over, int64_t least_rows)
+{
+    const axis *d = &g->axes[0], *h = &g->axes[1];
+    if (!h->regular || h->step > 1 || largest(d->count, d->outputs) > 1)
+        return 0;
+    int64_t rows = over ? over : largest(h->count, h->outputs), apart = over ? 1 : h->stride;
+    return least_rows + 2 * (apart - 1) <= rows && rows <= SWEEP_TALL ? rows : 0;
+}
+
+/* Lay out what slide_down holds for so many rows, if it is for these windows, from `begin` on, rows of so many bytes; returns where the memory ends. */
+static int64_t place_ends(buffer *b, int field, int64_t rows, int64_t row, int64_t begin)
+{
+    b->head[field] = rows;
+    b->head[field + 1] = begin;
+    return begin + (rows ? SWEEP_STATE + rounded((rows + 1) * row, 64) : 0);
+}
+
 /* A sweep as it is planned. */
 typedef struct {
     buffer b;
@@ -677,6 +705,14 @@ static int64_t place_ring(sweep *s, int lifts, bool backward, int itemsize)
     return place_rows(&s->b, AT_TAGS_AT, times(rows[0], rows[1]), lifts * cells * itemsize, 0);
 }
 
+/* What slide_down holds of rows of elements; returns where the memory ends. */
+static int64_t place_join(sweep *s, int lifts, int itemsize, int64_t begin)
+{
+    int64_t rows = tall(&s->g, 0, SWEEP_LEAST);
+    bool kept = !lifts || s->b.head[AT_RING_H] + 1 >= rows;
+    return place_ends(&s->b, AT_JOIN_TALL, kept ? rows : 0, (lifts ? lifts : 1) * s->b.head[AT_ROW_CELLS] * itemsize, begin);
+}
+
 /* The rows of terms and the inverse tables; false where they take too much memory. */
 static bool place_held(context *c, sweep *s, int terms, int itemsize, int64_t *work)
 {
@@ -693,6 +729,7 @@ static bool place_held(context *c, sweep *s, int terms, int itemsize, int64_t *w
     for (int i = 0; i < 3; i++)
         place(b, AT_D_COVER + i, s->cover[i].cells, s->cover[i].rows);
     place(b, AT_H_SAME, repeats(c, s->cover[1].cells, s->g.dims[3]), s->g.dims[3]);
+    *work = place_ends(b, AT_COVER_TALL, tall(&s->g, most_over(s->cover[1].cells, s->g.dims[3]), SWEEP_LEAST), row, *work);
     return true;
 }
 
@@ -715,6 +752,7 @@ bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsiz
     int64_t work = place_ring(&s, lifts, backward, itemsize);
     if (backward && !place_held(c, &s, terms, itemsize, &work))
         return false;
+    work = place_join(&s, lifts, itemsize, work);
     const int64_t *dims = s.g.dims;
     *made = close_buffer(c, &s.b, work, s.b.planes * s.g.axes[0].outputs * s.g.axes[1].outputs, s.b.planes * dims[2] * dims[3]);
     return true;

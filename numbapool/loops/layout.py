@@ -39,7 +39,9 @@ SHARES, SHARE_TERMS, SHARE_LEVELS = 62, 63, 64  # the same for the outputs that 
 W_POWER, W_PARTS = 65, 66                 # columns of a part of a window, a power of two; parts that make any window
 SCRATCH_PLANE = 67                        # 1: contributions are added up in scratch memory, and each plane is then written once
 ASK = 68                                  # so many elements before they are read, loops ask for them; 0: not at all, since the caches hold all
-RECORDS = 69                              # one record an operand follows
+# sweeps of windows that overlap much (slide_down in cpu/cells.py): rows of the tallest window, 0 where it is not for them; where in a slot it works
+JOIN_TALL, JOIN_AT, COVER_TALL, COVER_AT = range(69, 73)  # for rows of elements, and for rows of terms
+RECORDS = 73                              # one record an operand follows
 RECORD = 6                                # distances in elements along n, g, d, h, w and from lane to lane
 
 # a unit: windows side by side that have the same number of taps, taken together

@@ -31,6 +31,12 @@ def better(v, best):
     return v > best or v != v
 
 
+def best_between(a, b):
+    """The chosen one of two, in fewer instructions."""
+    best = b if b > a else a
+    return best if b == b else b
+
+
 def best_among(a, b, c):
     """The same of three in turn: a NaN among those after the first shows in one look."""
     best = b if b > a else a

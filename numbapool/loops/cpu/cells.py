@@ -5,6 +5,8 @@ Legend: t, a, b, c rows of cells; n how many; s distance of the cells that are t
 """
 from __future__ import annotations
 
+STATE = 64  # bytes of `slide_down`'s state
+
 
 def join(a, b):
     """Sums join by adding; chosen elements by `picked`."""
@@ -33,6 +35,13 @@ def merge_more(t, a, b, n):
     """Join a and b to t."""
     for j in range(n):
         t[j] = join(join(t[j], a[j]), b[j])
+
+
+def merge_both(t, p, a, b, n):
+    """Join b to p; t = a and p joined."""
+    for j in range(n):
+        p[j] = join(p[j], b[j])
+        t[j] = join(a[j], p[j])
 
 
 def copy_row(t, a, n):
@@ -77,6 +86,87 @@ def slide(t, a, n, taps, apart):
             merge_more(t, shift(a, i * apart), shift(a, (i + 1) * apart), n)
         if taps & 1 == 0:
             merge_one(t, shift(a, (taps - 1) * apart), n)
+
+
+def slide_by_powers(t, a, n, taps, apart, cut):
+    """`slide` of more than five taps: rows of pairs, of fours and so on, up to 32, and of each of these what the binary digits of `taps` say."""
+    one, two, level, power, done, found = a, a, a, 1, 0, 0
+    for l in range(6):
+        last = l == 5 or 2 * power > taps
+        for _ in range((taps - done) // power if last else taps >> l & 1):
+            piece = shift(level, done * apart)
+            done += power
+            found += 1
+            if found == 1:
+                one = piece
+            elif found == 2:
+                two = piece
+            elif found == 3:
+                merge_three(t, one, two, piece, n)
+            else:
+                merge_one(t, piece, n)
+        if last:
+            break
+        above = shift(cut, l * CELLS)
+        merge_two(above, level, shift(level, power * apart), n + (taps - 2 * power) * apart)
+        level, power = above, 2 * power
+    if found == 1:
+        copy_row(t, one, n)
+    elif found == 2:
+        merge_two(t, one, two, n)
+
+
+def forget(used, state):
+    """Nothing is held yet of what `slide_down` holds."""
+    for i in range(5 if used else 0):
+        state[i] = -1
+
+
+def slide_down(t, pitch, rows, mask, down, parts, size, cells, lo, hi, last, tall, state, held):
+    """Rows lo..hi joined, of windows of at most `tall` rows that follow one another down the rows: three steps a row, however tall they are.
+
+    Rows are taken in blocks of `tall`: a window is the end of a block and the beginning of the next.  Ends are joined from the last row up, once
+    a block; what the beginning of a block gives grows with the windows (van Herk 1992, Gil and Werman 1993; for sums, too, which only add).
+
+    Row i begins at (i & mask) * down of `rows`, row `last` is none; each has `parts` components, `size` cells apart there, `pitch` in t.
+    state : the block whose ends are held, the first of them; the block whose beginning is held, how far; -1 before the first call.
+    held : a beginning and `tall` ends.  Whether it suits the windows: if not, nothing is done.
+    """
+    begin = lo // tall * tall
+    end, row, both = min(begin + tall, last), parts * size, False
+    middle, ends = end if hi >= end else begin, shift(held, (lo - begin + 1) * row)
+    if hi < end and lo > begin:
+        return False
+    if hi >= end and (state[0] != begin or state[1] > lo):
+        for i in range(end - 1, lo - 1, -1):
+            to, source = shift(held, (i - begin + 1) * row), shift(rows, (i & mask) * down)
+            for k in range(0, row, size):
+                if i == end - 1:
+                    copy_row(shift(to, k), shift(source, k), cells)
+                else:
+                    merge_two(shift(to, k), shift(source, k), shift(to, row + k), cells)
+        state[0], state[1] = begin, lo
+    if hi > middle:
+        if state[2] != middle or state[3] > hi:
+            for k in range(0, row, size):
+                copy_row(shift(held, k), shift(rows, (middle & mask) * down + k), cells)
+            state[2], state[3] = middle, middle + 1
+        both = middle == end and hi > state[3]
+        for i in range(state[3], hi - 1 if both else hi):
+            for k in range(0, row, size):
+                merge_one(shift(held, k), shift(rows, (i & mask) * down + k), cells)
+        state[3] = hi
+    for k in range(parts):
+        to, a, p = shift(t, k * pitch), shift(ends, k * size), shift(held, k * size)
+        if both:
+            merge_both(to, p, a, shift(rows, ((hi - 1) & mask) * down + k * size), cells)
+        elif middle == begin:
+            copy_row(to, p, cells)
+        elif hi == middle:
+            copy_row(to, a, cells)
+        else:
+            merge_two(to, a, p, cells)
+    return True
 
 
 def slide_strided(t, a, n, s, taps, apart):

@@ -281,3 +281,23 @@ def times2(g, v):
 def times3(g, v):
     """g times the three terms."""
     return g * v[0], g * v[1], g * v[2]
+
+
+def fetch_row(f, x, at, each, positions, raw):
+    """A row of elements at unit stride: the memory itself where it is that."""
+    across, down = row_step(f, X), lane_step(f, X)
+    if down == 1 and (across == each or positions == 1):
+        return shift(x, at)
+    if each == 1:
+        for j in range(positions):
+            raw[j] = x[at + j * across]
+    elif down == 1:
+        for i in range(positions):
+            row, to = shift(x, at + i * across), shift(raw, i * each)
+            for j in range(each):
+                to[j] = row[j]
+    else:
+        for i in range(positions):
+            for j in range(each):
+                raw[i * each + j] = x[at + i * across + j * down]
+    return raw

@@ -16,10 +16,11 @@ from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
 from .short import *  # noqa: F403
 from .sweep import runs_of
+from .tall import *  # noqa: F403
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
 CALLED = ("first_rows", "more_rows", "along", "along_lanes", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
-          "nine_run")
+          "nine_run", "lay_cells", "better_of_two", "better_of_three", "surpass")
 
 # ---------------------------------------------------------------- rows of cells
 
@@ -76,33 +77,7 @@ def best_of_three(v, p, v1, p1, v2, p2, v3, p3, n):
         v[j], p[j] = w if take else u, q if take else i
 
 
-def copy_cells(v, p, v1, p1, n):
-    """The same cells."""
-    for j in range(n):
-        v[j], p[j] = v1[j], p1[j]
-
-
 # ---------------------------------------------------------------- rows joined column by column
-
-def fetch_row(f, x, at, each, positions, raw):
-    """A row of elements at unit stride: the memory itself where it is that."""
-    across, down = row_step(f, X), lane_step(f, X)
-    if down == 1 and (across == each or positions == 1):
-        return shift(x, at)
-    if each == 1:
-        for j in range(positions):
-            raw[j] = x[at + j * across]
-    elif down == 1:
-        for i in range(positions):
-            row, to = shift(x, at + i * across), shift(raw, i * each)
-            for j in range(each):
-                to[j] = row[j]
-    else:
-        for i in range(positions):
-            for j in range(each):
-                raw[i * each + j] = x[at + i * across + j * down]
-    return raw
-
 
 def join_rows(f, x, n, g, od, oh, begin, end, each, column, v, p, raw):
     """The rows of the windows of output row (od, oh) joined, at the positions from begin to end."""
@@ -240,7 +215,8 @@ def join_columns(f, chunk, each, s, best, where):
 # ---------------------------------------------------------------- windows
 
 def windows(f, n, g, chunk, each, s):
-    """Where the first and the last part of the windows of a chunk begin; the position of each cell."""
+    """Where the first and the last part of the windows of a chunk begin; the position of each cell; no row is held yet."""
+    forget(f[JOIN_TALL], s[14])
     near, far, column, cells = s[6], s[7], s[8], min(f[chunk + C_LENGTH], CELLS // each)
     table, power = f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + f[chunk + C_OUT], f[W_POWER]
     for i in range(f[chunk + C_LANES] if each == 1 else 0):
@@ -283,6 +259,9 @@ def order_of(f, each):
 
 def choose(f, x, n, g, od, oh, chunk, each, s, best, where):
     """The chosen elements of the windows of a chunk, and their places; of a single window in pieces that fit a row of cells."""
+    if f[JOIN_TALL]:
+        choose_tall(f, x, n, g, od, oh, chunk, each, s, best, where)
+        return
     v, p, one, step, o = s[0], s[1], f[chunk + C_LANES] == 1, f[W_STEP], f[chunk + C_OUT]
     first, count, most = f[f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + o], f[f[W_COUNT] + o], (CELLS // each - 1) // step + 1
     for t in range(0, count if one else 1, most):
@@ -344,10 +323,10 @@ def select_forward(plan, data, slot, lo, hi):
     """Rows lo..hi of y, and of the index."""
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
-    # three rows of cells, where the first and the last part of windows begin, positions, rows of elements, what is kept, kept rows;
+    # three rows of cells, where the first and the last part of windows begin, positions, rows of elements, what is kept, kept rows, those of tall.py;
     # made here, since the stack of an inlined function ends with it
     s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
-         ring_values(), ring_places(), padded())
+         ring_values(), ring_places(), padded(), *held_cells(f, a, slot))
     s[10][0], s[10][4] = -1, -1
     best, where, wide, r, across = value_rows(), place_rows(), wide_places(), lo, interleaved(f, X)
     while r < hi:
@@ -378,10 +357,10 @@ def select_backward(plan, data, slot, lo, hi):
     """Planes lo..hi of gx, with the elements chosen again: no index is stored."""
     f, a = integers(plan), integers(data)
     x, grad = elements(a[X]), elements(a[Y])
-    # three rows of cells, where the first and the last part of windows begin, positions, rows of elements, what is kept, kept rows;
+    # three rows of cells, where the first and the last part of windows begin, positions, rows of elements, what is kept, kept rows, those of tall.py;
     # made here, since the stack of an inlined function ends with it
     s = (value_row(), place_row(), value_row(), place_row(), value_row(), place_row(), place_row(), place_row(), place_row(), raw_rows(), tags(),
-         ring_values(), ring_places(), padded())
+         ring_values(), ring_places(), padded(), *held_cells(f, a, slot))
     s[10][0], s[10][4] = -1, -1
     best, where, plane, target = value_rows(), place_rows(), lo, reals(a[GRAD_X])
     together = interleaved(f, X) and interleaved(f, TARGET) and not HALF and f[SCRATCH_PLANE] == 0

@@ -21,10 +21,11 @@ from .rows import *  # noqa: F403
 
 BLOCK = 15  # rows that are summed before they go to a total: float32 sums of tall windows stay accurate
 # the loops over cells: called, since a copy at each of their places would take many times as long to compile
-CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "copy_row", "fill_row", "strided_copy", "strided_two", "strided_one", "pairs",
-          "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "one_piece", "two_pieces", "more_pieces",
-          "lift_cells", "finish_cells", "terms_cells", "give")
+CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "merge_both", "slide_by_powers", "copy_row", "fill_row", "strided_copy",
+          "strided_two", "strided_one", "pairs", "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "one_piece", "two_pieces",
+          "more_pieces", "lift_cells", "finish_cells", "terms_cells", "give")
 BAND = 512  # cells of output rows that are worked on together: many short rows make one loop, whose end is slow, over all
+MANY = 6  # windows of so many columns a position apart are joined by powers of two
 LONG = 32  # a window of so many columns is summed by halves
 
 # ---------------------------------------------------------------- forward
@@ -141,16 +142,33 @@ def lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, 
     return row
 
 
-def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place):
+def join_tall(f, x, logit, ring, tags, t, n, g, d, first, high, chunk, each, par, raw, raw2, q, place, state, held):
+    """`join_rows` of windows that overlap much; whether it suits them."""
+    size, cells, last = place[5], place[7], first + high
+    for h in range(max(first, state[4]), last):  # the rows that no window had before
+        p = lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, place)
+        if BORROW:
+            ask_ahead(f, p, cells)
+    state[4] = last
+    if BORROW:
+        rows, mask, down = shift(x, place[0] + d * place[1]), -1, place[2]
+    else:
+        rows, mask, down = shift(ring, (d & place[3]) * (place[4] + 1) * ACCUMULATORS * size), place[4], ACCUMULATORS * size
+    return slide_down(t, CELLS, rows, mask, down, ACCUMULATORS, size, cells, first, last, f[H], f[JOIN_TALL], state, held)
+
+
+def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place, state, held):
     """The rows of the windows of output row (od, oh), joined column by column into t, which has padding on both sides."""
     d, first, high = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
     rows, down, deep = f[f[D_COUNT] + od] * high, f[H_STEP], f[D_STEP]
     size, skip, cells = place[5], place[6], place[7]
+    if f[JOIN_TALL] and join_tall(f, x, logit, ring, tags, shift(t, skip), n, g, d, first, high, chunk, each, par, raw, raw2, q, place, state, held):
+        return
     h, last = first, first + high * down
     p = lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, place)
     if BORROW:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
         if f[OH] == 1 and rows == high and down * place[2] == cells:
-            join_tall(shift(t, skip), total, p, rows, cells)
+            join_stream(shift(t, skip), total, p, rows, cells)
             return
         moved = first - f[f[H_FIRST] + max(oh - 1, 0)]
         for i in range(max(high - moved, 0), high):  # the rows that no window had before
@@ -190,7 +208,7 @@ def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par,
             merge_one(shift(t, c), shift(total, c), cells)
 
 
-def join_tall(t, total, p, rows, n):
+def join_stream(t, total, p, rows, n):
     """Rows that lie one behind the other, joined in the order of memory: one stream, which processors fetch ahead."""
     for b in range(0, rows, BLOCK):
         copy_row(t, shift(p, b * n), n)
@@ -229,6 +247,8 @@ def join_columns(f, t, u, chunk, each, pack, odd, cut, m):
                 for w in range(1, count):
                     v = join(v, t[at + w * apart])
                 u[i] = v
+    elif s == 1 and taps >= MANY:
+        slide_by_powers(u, t, m * each, taps, apart, cut)
     elif s == 1 or m == 1:
         slide(u, t, m * each, taps, apart)
     elif each > 1:
@@ -328,7 +348,8 @@ def sweep_forward(plan, data, slot, lo, hi):
     x, logit, y = elements(a[X]), elements(a[LOGIT]), elements(a[Y])
     t, u, total, par, number, pack, odd, raw, raw2 = row4(), row4(), row4(), row4(), row1(), row1(), row1(), raw1(), raw1()
     cut = row5()
-    ring, tags = reals(a[WORK] + slot * f[WORK_SIZE]), integers(a[WORK] + slot * f[WORK_SIZE] + f[TAGS_AT])
+    base = a[WORK] + slot * f[WORK_SIZE]
+    ring, tags, state, ends = reals(base), integers(base + f[TAGS_AT]), integers(base + f[JOIN_AT]), reals(base + f[JOIN_AT] + STATE)
     q = numbers(doubles(a[NUMBERS]))
     r, set_for, set_each = lo, 0, 0
     while r < hi:
@@ -347,13 +368,15 @@ def sweep_forward(plan, data, slot, lo, hi):
             parameters_of(f, a, n, g, each, max(band * pitch // each, f[chunk + C_LANES]), par)
             for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
                 tags[i] = -1
+            forget(f[JOIN_TALL], state)
             place, step = place_of(f, n, g, chunk, each), f[RECORDS + RECORD * Y + 3]
             runs, run, apart, s = runs_of(f, Y, f[chunk + C_LANES], each)
             at, deep = spot(f, Y, n, g, od, oh, f[chunk + C_OUT]), f[f[D_SHARE] + od]
             for i in range(0, last - oh, band):
                 rows = min(band, last - oh - i)
                 for b in range(rows):
-                    join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place)
+                    join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place,
+                              state, ends)
                 join_columns_of(f, t, u, chunk, each, pack, odd, cut, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
                 together = across == m and step == m * s and runs == 1
                 for b in range(1, rows):
@@ -424,9 +447,21 @@ def turn_run(out, u, n, gy, share, number, par, q):
         out[j] = gy[j] * param_slope(get_cell(u, j), REFERENCE, share * number[j], *(q + lane_params(par, j)))
 
 
-def cover_rows(f, held, w, n, chunk, each, d, h, lead):
+def cover_tall(f, held, w, cells, d, h, state, ends):
+    """`cover_rows` where windows overlap much; whether it suits them."""
+    size, begin, end, planes = f[HELD_CELLS], f[f[H_COVER] + h], f[f[H_COVER] + h + 1], f[D_COVER] + d
+    if begin == end or f[planes] == f[planes + 1]:
+        return False
+    rows = shift(held, held_slot(f, f[f[D_COVER] + f[planes]], 0) * TERMS * size)
+    return slide_down(w, CELLS, rows, f[HELD_H], TERMS * size, TERMS, size, cells, f[f[H_COVER] + begin], f[f[H_COVER] + end - 1] + 1, f[OH],
+                      f[COVER_TALL], state, ends)
+
+
+def cover_rows(f, held, w, n, chunk, each, d, h, lead, state, ends):
     """Join what all rows of windows hand out that cover row (d, h) of the input."""
     cells, size, count, one, two = f[chunk + C_LANES] * each, f[HELD_CELLS], 0, held, held
+    if f[COVER_TALL] and cover_tall(f, held, shift(w, lead), cells, d, h, state, ends):
+        return
     for i in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
         for j in range(f[f[H_COVER] + h], f[f[H_COVER] + h + 1]):
             row = shift(held, held_slot(f, f[f[D_COVER] + i], f[f[H_COVER] + j]) * TERMS * size)
@@ -466,7 +501,10 @@ def cover_columns(f, w, e, chunk, each, lead, odd, even, cut):
     first, n, taps = f[chunk + C_FROM] - f[chunk + C_START], f[chunk + C_TO] - f[chunk + C_FROM], f[W_TAPS]
     if f[W_SPREAD] == 1:
         apart = f[W_STEP] * each
-        slide(e, shift(w, lead - (taps - 1) * apart + first * each), n * each, taps, apart)
+        if taps >= MANY:
+            slide_by_powers(e, shift(w, lead - (taps - 1) * apart + first * each), n * each, taps, apart, cut)
+        else:
+            slide(e, shift(w, lead - (taps - 1) * apart + first * each), n * each, taps, apart)
     elif f[W_SPREAD] == 2:
         twos, ones = (taps + 1) >> 1, taps >> 1
         j0, half = first >> 1, ((first + n + 1) >> 1) - (first >> 1)
@@ -594,6 +632,8 @@ def sweep_backward(plan, data, slot, lo, hi):
     number, pack, pack2, gy, raw, raw2 = row1(), row1(), row1(), row1(), raw1(), raw1()
     base, cut = a[WORK] + slot * f[WORK_SIZE], row5()
     ring, tags, held, held_tags = reals(base), integers(base + f[TAGS_AT]), reals(base + f[HELD_AT]), integers(base + f[HELD_TAGS_AT])
+    state, ends, state2, ends2 = (integers(base + f[JOIN_AT]), reals(base + f[JOIN_AT] + STATE), integers(base + f[COVER_AT]),
+                                  reals(base + f[COVER_AT] + STATE))
     q = numbers(doubles(a[NUMBERS]))
     r = lo
     while r < hi:
@@ -611,6 +651,8 @@ def sweep_backward(plan, data, slot, lo, hi):
                 tags[i] = -1
             for i in range((f[HELD_D] + 1) * (f[HELD_H] + 1)):
                 held_tags[i] = -1
+            forget(f[JOIN_TALL], state)
+            forget(f[COVER_TALL], state2)
             for k in range(TERMS):
                 fill_row(shift(w, k * CELLS), lead, real(0))
                 fill_row(shift(w, k * CELLS + lead + f[chunk + C_LANES] * each), lead, real(0))
@@ -626,7 +668,7 @@ def sweep_backward(plan, data, slot, lo, hi):
                                 held_tags[s] = od * f[OH] + oh
                                 grad_row(f, grad, n, g, od, oh, chunk, each, gy)
                                 if RECOMPUTE:
-                                    join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place)
+                                    join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place, state, ends)
                                     join_columns_of(f, t, u, chunk, each, pack, pack2, cut, f[chunk + C_LANES])
                                 share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh])
                                 if LEARNS:
@@ -634,7 +676,7 @@ def sweep_backward(plan, data, slot, lo, hi):
                                 to = shift(held, s * TERMS * f[HELD_CELLS])
                                 if not terms_cells(to, f[HELD_CELLS], u, f[chunk + C_LANES] * each, gy, share, number, par, q):
                                     mark(a, p)
-                    cover_rows(f, held, w, n, chunk, each, d, h + i, lead)
+                    cover_rows(f, held, w, n, chunk, each, d, h + i, lead, state2, ends2)
                     for k in range(TERMS):
                         cover_columns(f, shift(w, k * CELLS), shift(e, k * CELLS), chunk, each, lead, pack, pack2, cut)
                 row = held
