@@ -157,8 +157,8 @@ def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, sh
 
 def _owning(dtype: str) -> dict[str, Any]:
     """How the rows of a gradient are made whose elements belong to one window."""
-    return dict(zero=direct.zero_one, row_at=owned.itself if dtype in HALVES else owned.memory_at,
-                value_rows=_stack(numeric.real_name(dtype), 2 * CELLS), raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS),
+    stored = numeric.storage_name(dtype)
+    return dict(zero=direct.zero_one, BLANK=np.dtype(stored).type(0), bit_rows=_stack(stored, 2 * CELLS), raw_rows=_stack(stored, 3 * CELLS),
                 wide_places=_stack("int64", 2 * CELLS))
 
 

@@ -1,7 +1,7 @@
 """Owned: the gradient of chosen elements where windows of 2x2x2, 2x2 or 1x2 lie side by side and own their elements, each of which is written once.
 
 The elements are chosen again, or indices name them; a plane with an index that lies outside of its window is left to select.py's loop, which puts
-gradients anywhere.  Nothing is cleared before or added up.
+gradients anywhere.  Nothing is cleared before or added up; gradients move as they are stored, halves as their bits.
 Measured on float32 with indices, one thread: (8, 64, 112, 112) in 2x2 windows 2.1 ms in select.py's loop and 1.2 here.
 
 Legend: see rows.py and select.py; tall: the rows of a window, two or one; p, q what tells the chosen one of a row of windows: their two rows of
@@ -44,10 +44,10 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
     tall, down = f[f[H_COUNT] + oh], f[RECORDS + RECORD * GRAD_X + 3]
     here, below = (od * f[H] + tall * oh) * f[W] + f[chunk + C_START], f[W] if tall > 1 else 1 << 62
     to, (runs, cells), lanes = spot(f, GRAD_X, n, g, od, tall * oh, f[chunk + C_START]), rows_of_gradient(f, 2 * m, each), f[CHANNEL_LANES]
-    at_once = not HALF and runs == 1 and not f[PAST_CACHE]
+    at_once = runs == 1 and not f[PAST_CACHE]
     together = f[PAST_CACHE] and tall > 1 and runs == 1 and down == cells and cells & (LINE - 1) != 0  # one may not end at a line where two do
     if at_once:
-        top, bottom = row_at(gx, to, top), row_at(gx, to + down, bottom)
+        top, bottom = shift(gx, to), shift(gx, to + down)
     elif together:
         bottom = shift(top, cells)
     for i in range(m if lanes else 1):
@@ -65,17 +65,17 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
             if o > 0:
                 wrong |= own_across(shift(top, 2 * o), shift(bottom, 2 * o), shift(row, o), shift(p, STEP * o), shift(q, STEP * o), here + 2 * o,
                                     below, VECTOR)
-    put_two(f, gx, n, g, od, tall * oh, f[chunk + C_START], 0 if at_once else runs, cells, tall, together, top, bottom, raw)
+    put_two(f, gx, n, g, od, tall * oh, f[chunk + C_START], 0 if at_once else runs, cells, tall, together, top, bottom)
     return wrong
 
 
-def put_two(f, gx, n, g, d, h, w, runs, cells, tall, together, top, bottom, raw):
+def put_two(f, gx, n, g, d, h, w, runs, cells, tall, together, top, bottom):
     """Store two rows of the gradient, or the first of them."""
     for i in range(runs):
         to = spot(f, GRAD_X, n, g, d, h, w + i)
-        put_cells(shift(gx, to), shift(top, i * cells), 2 * cells if together else cells, f[PAST_CACHE], raw)
+        put_bits(shift(gx, to), shift(top, i * cells), 2 * cells if together else cells, f[PAST_CACHE])
         if tall > 1 and not together:
-            put_cells(shift(gx, to + f[RECORDS + RECORD * GRAD_X + 3]), shift(bottom, i * cells), cells, f[PAST_CACHE], raw)
+            put_bits(shift(gx, to + f[RECORDS + RECORD * GRAD_X + 3]), shift(bottom, i * cells), cells, f[PAST_CACHE])
 
 
 def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, top2, bottom2, raw, wide):
@@ -100,8 +100,8 @@ def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, top
         if o > 0:
             wrong |= own_eights(shift(top, 2 * o), shift(bottom, 2 * o), shift(top2, 2 * o), shift(bottom2, 2 * o), shift(row, o), shift(p, STEP * o),
                                 shift(q, STEP * o), shift(p2, STEP * o), shift(q2, STEP * o), here + 2 * o, below, behind, VECTOR)
-    put_two(f, gx, n, g, 2 * od, 2 * oh, f[chunk + C_START], runs, cells, 2, together, top, bottom, raw)
-    put_two(f, gx, n, g, 2 * od + 1, 2 * oh, f[chunk + C_START], runs, cells, 2, together, top2, bottom2, raw)
+    put_two(f, gx, n, g, 2 * od, 2 * oh, f[chunk + C_START], runs, cells, 2, together, top, bottom)
+    put_two(f, gx, n, g, 2 * od + 1, 2 * oh, f[chunk + C_START], runs, cells, 2, together, top2, bottom2)
     return wrong
 
 
@@ -110,7 +110,7 @@ def rows_together(f, deep):
     return rows_at_once(f, 2 * f[W]) if f[CHANNEL_LANES] == 0 and deep == 1 and f[f[H_COUNT]] == 2 and lane_step(f, Y) == 1 else 1
 
 
-def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, raw, wide, lines):
+def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, wide, lines):
     """Some rows of windows together, as `quad_back_short` in direct.py."""
     m, row, here = f[OW], shift(grad, spot(f, Y, n, g, od, oh, 0)), (od * f[H] + 2 * oh) * f[W]
     p, q = lined(f, source, n, g, od, oh, rows, wide, lines)
@@ -121,7 +121,7 @@ def give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, whole, raw,
                             VECTOR)
     size = f[W] * (2 * rows if oh + rows < f[OH] else f[H] - 2 * oh)
     lay_rows(f, whole, top, bottom, rows, size)
-    put_cells(shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 0)), whole, size, f[PAST_CACHE], raw)
+    put_bits(shift(gx, spot(f, GRAD_X, n, g, od, 2 * oh, 0)), whole, size, f[PAST_CACHE])
     return wrong
 
 
@@ -133,21 +133,11 @@ def clear_planes_after(f, gx, n, g, d, each):
                 zero(gx, gx, spot(f, GRAD_X, n, g, i, h, w), each, lane_step(f, GRAD_X))
 
 
-def memory_at(gx, at, row):
-    """Where a row of the gradient is made: in its place."""
-    return shift(gx, at)
-
-
-def itself(gx, at, row):
-    """Where a row of the gradient of a half type is made: apart."""
-    return row
-
-
 def owned_backward(plan, data, slot, lo, hi):
     """Planes lo..hi of gx: each g (or value) goes to the chosen element of its window."""
     f, a = integers(plan), integers(data)
     grad, gx, source = elements(a[Y]), elements(a[GRAD_X]), opened(a)
-    lines, raw, wide, top, bottom, top2, bottom2 = raw_rows(), raw_rows(), wide_places(), value_rows(), value_rows(), value_rows(), value_rows()
+    lines, raw, wide, top, bottom, top2, bottom2 = raw_rows(), raw_rows(), wide_places(), bit_rows(), bit_rows(), bit_rows(), bit_rows()
     for plane in range(lo, hi):
         n, g = plane // f[G], plane % f[G]
         each, wrong = lanes_of(f, g), 0
@@ -157,7 +147,7 @@ def owned_backward(plan, data, slot, lo, hi):
             while oh < f[OH]:
                 rows = min(short, f[OH] - oh)
                 if rows > 1:
-                    wrong |= give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, top2, raw, wide, lines)
+                    wrong |= give_short(f, gx, grad, source, n, g, od, oh, rows, top, bottom, top2, wide, lines)
                     oh += rows
                     continue
                 for c in range(f[CHUNKS]):
@@ -201,15 +191,15 @@ def line_elements(f, x, n, g, od, oh, rows, wide, lines):
 def chosen_across(top, bottom, grad, p, q, here, below, n):
     """Two rows of the gradient: g where the chosen element is, else 0."""
     for j in range(n):
-        g, u, v, w, z = load(grad, j), load(p, 2 * j), load(p, 2 * j + 1), load(q, 2 * j), load(q, 2 * j + 1)
+        g, u, v, w, z = grad[j], load(p, 2 * j), load(p, 2 * j + 1), load(q, 2 * j), load(q, 2 * j + 1)
         right = better(v, u)
         u = v if right else u
         low = better(w, u)
         corner = better(z, w if low else u)
-        top[2 * j] = real(0) if right | low | corner else g
-        top[2 * j + 1] = real(0) if (not right) | low | corner else g
-        bottom[2 * j] = real(0) if (not low) | corner else g
-        bottom[2 * j + 1] = g if corner else real(0)
+        top[2 * j] = BLANK if right | low | corner else g
+        top[2 * j + 1] = BLANK if (not right) | low | corner else g
+        bottom[2 * j] = BLANK if (not low) | corner else g
+        bottom[2 * j + 1] = g if corner else BLANK
     return 0
 
 
@@ -243,35 +233,35 @@ def first_of_eight(a, b, c, d, e, u, v, w):
 def chosen_eights(top, bottom, top2, bottom2, grad, p, q, p2, q2, here, below, behind, n):
     """Four rows of the gradient, two of each of two planes: g where the chosen element is, else 0."""
     for j in range(n):
-        g = load(grad, j)
+        g = grad[j]
         c = first_of_eight(load(p, 2 * j), load(p, 2 * j + 1), load(q, 2 * j), load(q, 2 * j + 1),
                            load(p2, 2 * j), load(p2, 2 * j + 1), load(q2, 2 * j), load(q2, 2 * j + 1))
-        top[2 * j], top[2 * j + 1] = real(0) if c[0] else g, g if c[1] else real(0)
-        bottom[2 * j], bottom[2 * j + 1] = g if c[2] else real(0), g if c[3] else real(0)
-        top2[2 * j], top2[2 * j + 1] = g if c[4] else real(0), g if c[5] else real(0)
-        bottom2[2 * j], bottom2[2 * j + 1] = g if c[6] else real(0), g if c[7] else real(0)
+        top[2 * j], top[2 * j + 1] = BLANK if c[0] else g, g if c[1] else BLANK
+        bottom[2 * j], bottom[2 * j + 1] = g if c[2] else BLANK, g if c[3] else BLANK
+        top2[2 * j], top2[2 * j + 1] = g if c[4] else BLANK, g if c[5] else BLANK
+        bottom2[2 * j], bottom2[2 * j + 1] = g if c[6] else BLANK, g if c[7] else BLANK
     return 0
 
 
 def chosen_eight_lanes(top, bottom, top2, bottom2, grad, p, q, p2, q2, side, here, below, behind, n):
     """The same for one window of n lanes, whose elements follow one another by n in the rows of the gradient."""
     for j in range(n):
-        g = load(grad, j)
+        g = grad[j]
         c = first_of_eight(load(p, j), load(p, side + j), load(q, j), load(q, side + j), load(p2, j), load(p2, side + j), load(q2, j),
                            load(q2, side + j))
-        top[j], top[n + j] = real(0) if c[0] else g, g if c[1] else real(0)
-        bottom[j], bottom[n + j] = g if c[2] else real(0), g if c[3] else real(0)
-        top2[j], top2[n + j] = g if c[4] else real(0), g if c[5] else real(0)
-        bottom2[j], bottom2[n + j] = g if c[6] else real(0), g if c[7] else real(0)
+        top[j], top[n + j] = BLANK if c[0] else g, g if c[1] else BLANK
+        bottom[j], bottom[n + j] = g if c[2] else BLANK, g if c[3] else BLANK
+        top2[j], top2[n + j] = g if c[4] else BLANK, g if c[5] else BLANK
+        bottom2[j], bottom2[n + j] = g if c[6] else BLANK, g if c[7] else BLANK
     return 0
 
 
 def chosen_pairs(top, grad, p, here, n):
     """A row of the gradient, of windows that have one."""
     for j in range(n):
-        g, right = load(grad, j), better(load(p, 2 * j + 1), load(p, 2 * j))
-        top[2 * j] = real(0) if right else g
-        top[2 * j + 1] = g if right else real(0)
+        g, right = grad[j], better(load(p, 2 * j + 1), load(p, 2 * j))
+        top[2 * j] = BLANK if right else g
+        top[2 * j + 1] = g if right else BLANK
     return 0
 
 
@@ -279,20 +269,20 @@ def chosen_lanes(top, bottom, grad, p, q, side, here, below, tall, n):
     """One window of n lanes, whose elements follow one another by n in the rows of the gradient."""
     if tall == 1:
         for j in range(n):
-            g, right = load(grad, j), better(load(p, side + j), load(p, j))
-            top[j] = real(0) if right else g
-            top[n + j] = g if right else real(0)
+            g, right = grad[j], better(load(p, side + j), load(p, j))
+            top[j] = BLANK if right else g
+            top[n + j] = g if right else BLANK
         return 0
     for j in range(n):
-        g, u, v, w, z = load(grad, j), load(p, j), load(p, side + j), load(q, j), load(q, side + j)
+        g, u, v, w, z = grad[j], load(p, j), load(p, side + j), load(q, j), load(q, side + j)
         right = better(v, u)
         u = v if right else u
         low = better(w, u)
         corner = better(z, w if low else u)
-        top[j] = real(0) if right | low | corner else g
-        top[n + j] = real(0) if (not right) | low | corner else g
-        bottom[j] = real(0) if (not low) | corner else g
-        bottom[n + j] = g if corner else real(0)
+        top[j] = BLANK if right | low | corner else g
+        top[n + j] = BLANK if (not right) | low | corner else g
+        bottom[j] = BLANK if (not low) | corner else g
+        bottom[n + j] = g if corner else BLANK
     return 0
 
 
@@ -327,12 +317,12 @@ def named_across(top, bottom, grad, p, q, here, below, n):
     """Two rows of the gradient: g where an index says, else 0; not 0 where one names none of its window's four, the first of which is here + 2 j."""
     wrong = 0
     for j in range(n):
-        g, k = load(grad, j), p[j] - here - 2 * j
+        g, k = grad[j], p[j] - here - 2 * j
         wrong |= (k - below if k >= below else k) >> 1
-        top[2 * j] = g if k == 0 else real(0)
-        top[2 * j + 1] = g if k == 1 else real(0)
-        bottom[2 * j] = g if k == below else real(0)
-        bottom[2 * j + 1] = g if k == below + 1 else real(0)
+        top[2 * j] = g if k == 0 else BLANK
+        top[2 * j + 1] = g if k == 1 else BLANK
+        bottom[2 * j] = g if k == below else BLANK
+        bottom[2 * j + 1] = g if k == below + 1 else BLANK
     return wrong
 
 
@@ -351,12 +341,12 @@ def named_eights(top, bottom, top2, bottom2, grad, p, q, p2, q2, here, below, be
     """Four rows of the gradient, two of each of two planes: g where an index says, else 0."""
     wrong = 0
     for j in range(n):
-        g, k = load(grad, j), p[j] - here - 2 * j
+        g, k = grad[j], p[j] - here - 2 * j
         wrong |= far_from(k, below, behind)
-        top[2 * j], top[2 * j + 1] = g if k == 0 else real(0), g if k == 1 else real(0)
-        bottom[2 * j], bottom[2 * j + 1] = g if k == below else real(0), g if k == below + 1 else real(0)
-        top2[2 * j], top2[2 * j + 1] = g if k == behind else real(0), g if k == behind + 1 else real(0)
-        bottom2[2 * j], bottom2[2 * j + 1] = g if k == behind + below else real(0), g if k == behind + below + 1 else real(0)
+        top[2 * j], top[2 * j + 1] = g if k == 0 else BLANK, g if k == 1 else BLANK
+        bottom[2 * j], bottom[2 * j + 1] = g if k == below else BLANK, g if k == below + 1 else BLANK
+        top2[2 * j], top2[2 * j + 1] = g if k == behind else BLANK, g if k == behind + 1 else BLANK
+        bottom2[2 * j], bottom2[2 * j + 1] = g if k == behind + below else BLANK, g if k == behind + below + 1 else BLANK
     return wrong
 
 
@@ -364,12 +354,12 @@ def named_eight_lanes(top, bottom, top2, bottom2, grad, p, q, p2, q2, side, here
     """The same for one window of n lanes."""
     wrong = 0
     for j in range(n):
-        g, k = load(grad, j), p[j] - here
+        g, k = grad[j], p[j] - here
         wrong |= far_from(k, below, behind)
-        top[j], top[n + j] = g if k == 0 else real(0), g if k == 1 else real(0)
-        bottom[j], bottom[n + j] = g if k == below else real(0), g if k == below + 1 else real(0)
-        top2[j], top2[n + j] = g if k == behind else real(0), g if k == behind + 1 else real(0)
-        bottom2[j], bottom2[n + j] = g if k == behind + below else real(0), g if k == behind + below + 1 else real(0)
+        top[j], top[n + j] = g if k == 0 else BLANK, g if k == 1 else BLANK
+        bottom[j], bottom[n + j] = g if k == below else BLANK, g if k == below + 1 else BLANK
+        top2[j], top2[n + j] = g if k == behind else BLANK, g if k == behind + 1 else BLANK
+        bottom2[j], bottom2[n + j] = g if k == behind + below else BLANK, g if k == behind + below + 1 else BLANK
     return wrong
 
 
@@ -377,10 +367,10 @@ def named_pairs(top, grad, p, here, n):
     """The same of windows that have one row."""
     wrong = 0
     for j in range(n):
-        g, k = load(grad, j), p[j] - here - 2 * j
+        g, k = grad[j], p[j] - here - 2 * j
         wrong |= k >> 1
-        top[2 * j] = g if k == 0 else real(0)
-        top[2 * j + 1] = g if k == 1 else real(0)
+        top[2 * j] = g if k == 0 else BLANK
+        top[2 * j + 1] = g if k == 1 else BLANK
     return wrong
 
 
@@ -388,11 +378,11 @@ def named_lanes(top, bottom, grad, p, q, side, here, below, tall, n):
     """The same for one window of n lanes, whose elements follow one another by n in the rows of the gradient."""
     wrong = 0
     for j in range(n):
-        g, k = load(grad, j), p[j] - here
+        g, k = grad[j], p[j] - here
         wrong |= (k - below if k >= below else k) >> 1
-        top[j] = g if k == 0 else real(0)
-        top[n + j] = g if k == 1 else real(0)
+        top[j] = g if k == 0 else BLANK
+        top[n + j] = g if k == 1 else BLANK
         if tall > 1:
-            bottom[j] = g if k == below else real(0)
-            bottom[n + j] = g if k == below + 1 else real(0)
+            bottom[j] = g if k == below else BLANK
+            bottom[n + j] = g if k == below + 1 else BLANK
     return wrong

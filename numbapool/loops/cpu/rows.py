@@ -214,6 +214,20 @@ def put_cells(out, row, n, past_cache, raw):
             store_run(out, row, min(o, n - VECTOR), VECTOR)
 
 
+def put_bits(out, row, n, past_cache):
+    """`put_cells` of elements as they are stored."""
+    if past_cache and n & (LINE - 1) == 0 and place_in_line(out) == 0:
+        put_lines(out, row, n)
+    elif n < VECTOR:
+        for j in range(n):
+            out[j] = row[j]
+    else:
+        for o in range(0, n, VECTOR):
+            i = min(o, n - VECTOR)
+            for j in range(i, i + VECTOR):
+                out[j] = row[j]
+
+
 def store_run(out, row, i, n):
     """Store cells i .. i + n."""
     for j in range(i, i + n):
