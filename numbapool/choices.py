@@ -114,7 +114,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         head[at.JOIN_TALL] = tall(axes, least=LEAST)
     if head[at.JOIN_TALL]:
         head[at.ROW_CELLS], head[at.JOIN_AT] = -(-int(table[:, at.C_LANES].max()) * width // VECTOR) * VECTOR, work
-        work += STATE + -(-int((head[at.JOIN_TALL] + 1) * head[at.ROW_CELLS]) * (itemsize + 8) // 64) * 64  # a place is of 8 bytes at most
+        work += STATE + -(-int((head[at.JOIN_TALL] + 3) * head[at.ROW_CELLS]) * (itemsize + 8) // 64) * 64  # a place is of 8 bytes at most
     rows = buffer.planes * axes[0].count.size * axes[1].count.size
     return "whole" if planes else shape, buffer.plan(records, work, rows if prod(dims[2:]) else 0, buffer.planes)
 

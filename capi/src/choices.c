@@ -99,7 +99,7 @@ static int64_t place_tall(buffer *b, const geometry *g, const table *chunks, sha
     b->head[AT_JOIN_TALL] = rows;
     b->head[AT_ROW_CELLS] = rounded(lanes * width, VECTOR);
     b->head[AT_JOIN_AT] = begin;
-    return begin + SWEEP_STATE + rounded((rows + 1) * b->head[AT_ROW_CELLS] * (itemsize + 8), 64); /* a place is of 8 bytes at most */
+    return begin + SWEEP_STATE + rounded((rows + 3) * b->head[AT_ROW_CELLS] * (itemsize + 8), 64); /* a place is of 8 bytes at most */
 }
 
 /* How to choose, and the plan of a call; the arguments are those of plan_general.  WHOLE, SEPARATE: by whole.py, separate.py. */

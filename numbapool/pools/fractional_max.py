@@ -16,4 +16,4 @@ gradient = "1 for the chosen element"
 source = "Graham, arXiv:1412.6071; torch and TensorFlow"
 forms = (Fractional(fixed=True),)
 example = {"pooling_ratio": "1.5", "seed": "0"}
-better, worst = maximum.better, maximum.worst
+better, best_between, best_among, worst = maximum.better, maximum.best_between, maximum.best_among, maximum.worst

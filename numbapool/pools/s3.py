@@ -29,7 +29,7 @@ family = "select"
 equation = "training: y = max over a window at a drawn position; else avg(max)"
 gradient = "1 for the chosen element; else avg's, then max's"
 source = "Zhai et al., CVPR 2017"
-better, worst = maximum.better, maximum.worst
+better, best_between, best_among, worst = maximum.better, maximum.best_between, maximum.best_among, maximum.worst
 example = {"seed": "0"}
 
 

@@ -20,7 +20,7 @@ from .tall import *  # noqa: F403
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
 CALLED = ("first_rows", "more_rows", "along", "along_lanes", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
-          "nine_run", "lay_cells", "better_of_two", "better_of_three", "surpass")
+          "nine_run", "lay_cells", "better_of_two", "better_of_three")
 
 # ---------------------------------------------------------------- rows of cells
 
@@ -43,11 +43,12 @@ def first_rows(v, p, a, b, c, here_a, here_b, here_c, column, n):
 def more_rows(v, p, a, b, here_a, here_b, column, n):
     """Two more rows of elements."""
     for j in range(n):
-        u, i, w = v[j], p[j], load(a, j)
-        i = narrow_add(here_a, column[j]) if better(w, u) else i
+        u, i, w, k = v[j], p[j], load(a, j), column[j]  # read where it is not needed, too: by a mask it would take several times as long
+        at_a, at_b = narrow_add(here_a, k), narrow_add(here_b, k)
+        i = at_a if better(w, u) else i
         u = w if better(w, u) else u
         w = load(b, j)
-        v[j], p[j] = w if better(w, u) else u, narrow_add(here_b, column[j]) if better(w, u) else i
+        v[j], p[j] = w if better(w, u) else u, at_b if better(w, u) else i
 
 
 def best_of_two(v, p, v1, p1, v2, p2, n):
@@ -59,7 +60,7 @@ def best_of_two(v, p, v1, p1, v2, p2, n):
 
 
 def improve(v, p, v1, p1, n):
-    """The better ones of a row of cells and another, in its place."""
+    """The better ones of a row of cells and another, in its place: LLVM stores them under a mask, which many processors are slow at."""
     for j in range(n):
         u, i, w, q = v[j], p[j], v1[j], p1[j]
         take = ahead(w, q, u, i)
@@ -154,27 +155,34 @@ def unweave(even, even_p, odd, odd_p, v, p, n):
         even_p[j], odd_p[j] = p[2 * j], p[2 * j + 1]
 
 
-def spread_window(v, p, v1, p1, n, taps, apart):
-    """`taps` columns of one window of n lanes."""
+def spread_window(v, p, v1, p1, spare, spare_places, n, taps, apart):
+    """`taps` columns of one window of n lanes, two at a time."""
     if taps == 1:
         copy_cells(v, p, v1, p1, n)
-    elif taps == 2:
-        best_of_two(v, p, v1, p1, shift(v1, apart), shift(p1, apart), n)
+        return
+    a, a_places, b, b_places, t = v, p, spare, spare_places, 2 + (taps & 1)
+    if (taps - t) & 2:  # so that the last ones go to their place
+        a, a_places, b, b_places = b, b_places, a, a_places
+    if t == 2:
+        best_of_two(a, a_places, v1, p1, shift(v1, apart), shift(p1, apart), n)
     else:
-        best_of_three(v, p, v1, p1, shift(v1, apart), shift(p1, apart), shift(v1, 2 * apart), shift(p1, 2 * apart), n)
-        for t in range(3, taps):
-            improve(v, p, shift(v1, t * apart), shift(p1, t * apart), n)
+        best_of_three(a, a_places, v1, p1, shift(v1, apart), shift(p1, apart), shift(v1, 2 * apart), shift(p1, 2 * apart), n)
+    for i in range(t, taps, 2):
+        one, two = i * apart, (i + 1) * apart
+        best_of_three(b, b_places, a, a_places, shift(v1, one), shift(p1, one), shift(v1, two), shift(p1, two), n)
+        a, a_places, b, b_places = b, b_places, a, a_places
 
 
 def join_columns(f, chunk, each, s, best, where):
     """The columns of each window of a chunk joined."""
-    v, p, v1, p1, v2, p2, near, far = s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
+    v, p, v1, p1, v2, p2, near, far, spare, spare_places = s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[11], s[12]
     m, taps, apart, odd = f[chunk + C_LANES] * each, f[W_TAPS], f[W_STEP] * each, 0
     if f[W_STRIDE] != 1 and each > 1:
         for i in range(f[chunk + C_LANES]):
             o = f[chunk + C_OUT] + i
             at = (f[f[W_FIRST] + o] - f[chunk + C_START]) * each
-            spread_window(shift(best, i * each), shift(where, i * each), shift(v, at), shift(p, at), each, f[f[W_COUNT] + o], apart)
+            spread_window(shift(best, i * each), shift(where, i * each), shift(v, at), shift(p, at), spare, spare_places, each,
+                          f[f[W_COUNT] + o], apart)
         return
     if f[W_STRIDE] == 2:
         unweave(v1, p1, v2, p2, v, p, vectors(m + (taps >> 1)))
@@ -193,23 +201,32 @@ def join_columns(f, chunk, each, s, best, where):
     power = f[W_POWER]
     length = f[chunk + C_LENGTH] * each if f[W_STRIDE] != 2 else m + taps
     a, b = doubled(v, p, v1, p1, length, power, apart)
+    end, mid = (taps - power) * apart, power * apart
     if f[W_STRIDE] == 0:
-        pick(best, where, a, b, near, m)
-        for i in range(1, f[W_PARTS]):
-            if i == f[W_PARTS] - 1:
-                pick(v2, p2, a, b, far, m)
-            else:
-                pick_between(v2, p2, a, b, near, far, i * power * apart, m)
-            improve(best, where, v2, p2, vectors(m))
+        join_parts(f, best, where, a, b, v2, p2, spare, spare_places, near, far, power * apart, m)
+    elif taps <= 2 * power and odd:
+        best_of_three(best, where, a, b, shift(a, end), shift(b, end), v2, p2, vectors(m))
+    elif taps <= 2 * power:
+        best_of_two(best, where, a, b, shift(a, end), shift(b, end), vectors(m))
+    elif odd:
+        best_of_three(spare, spare_places, a, b, shift(a, mid), shift(b, mid), shift(a, end), shift(b, end), vectors(m))
+        best_of_two(best, where, spare, spare_places, v2, p2, vectors(m))
     else:
-        end = (taps - power) * apart
-        if taps <= 2 * power:
-            best_of_two(best, where, a, b, shift(a, end), shift(b, end), vectors(m))
-        else:
-            mid = power * apart
-            best_of_three(best, where, a, b, shift(a, mid), shift(b, mid), shift(a, end), shift(b, end), vectors(m))
-    if odd:
-        improve(best, where, v2, p2, vectors(m))
+        best_of_three(best, where, a, b, shift(a, mid), shift(b, mid), shift(a, end), shift(b, end), vectors(m))
+
+
+def join_parts(f, best, where, a, b, v2, p2, spare, spare_places, near, far, part, m):
+    """Windows at any places: their first and their last part, and those between joined."""
+    if f[W_PARTS] == 1:
+        pick(best, where, a, b, near, m)
+        return
+    pick(spare, spare_places, a, b, near, m)
+    for i in range(1, f[W_PARTS] - 1):
+        pick_between(v2, p2, a, b, near, far, i * part, m)
+        best_of_two(best, where, spare, spare_places, v2, p2, vectors(m))
+        copy_cells(spare, spare_places, best, where, m)
+    pick(v2, p2, a, b, far, m)
+    best_of_two(best, where, spare, spare_places, v2, p2, vectors(m))
 
 
 # ---------------------------------------------------------------- windows

@@ -5,8 +5,8 @@ the end of a block of rows and the beginning of the next.  Cells meet in the ord
 and the last NaN win.
 Measured on float32 (8, 64, 112, 112), 11x11/s1, with indices, one thread, a Zen 1: 70 ms in select.py's loop, 35 here.
 
-Legend: see rows.py and select.py.  Held: `tall` rows of cells, row i of the input at i % tall, those of ended blocks joined from the last one up,
-and after them the row of the beginning; state: see slide_down, and, fifth, the first row that is not yet joined along itself.
+Legend: see rows.py and select.py.  Held: rows of cells, row i of the input at i % tall, the end from row i of a block on at i % tall + 1, and two
+that the beginning is in by turns; state: see slide_down, and, fifth, the first row that is not yet joined along itself.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .short import vectors
 
 def held_cells(f, a, slot):
     """The state, and the rows that are held: values and places."""
-    at, row = a[WORK] + slot * f[WORK_SIZE] + f[JOIN_AT], (f[JOIN_TALL] + 1) * f[ROW_CELLS]
+    at, row = a[WORK] + slot * f[WORK_SIZE] + f[JOIN_AT], (f[JOIN_TALL] + 3) * f[ROW_CELLS]
     return integers(at), reals(at + STATE), places(at + STATE + row * SUM_BYTES)
 
 
@@ -42,13 +42,6 @@ def better_of_three(v, p, v1, p1, v2, p2, v3, p3, n):
         i = q if better(w, u) else i
         u = w if better(w, u) else u
         w, q = v3[j], p3[j]
-        v[j], p[j] = w if better(w, u) else u, q if better(w, u) else i
-
-
-def surpass(v, p, v1, p1, n):
-    """Cells that stand behind a row of cells, where they are better, in its place."""
-    for j in range(n):
-        u, i, w, q = v[j], p[j], v1[j], p1[j]
         v[j], p[j] = w if better(w, u) else u, q if better(w, u) else i
 
 
@@ -95,26 +88,29 @@ def choose_tall(f, x, n, g, od, oh, chunk, each, s, best, where):
     state, v, p, hi = s[14], s[15], s[16], lo + f[f[H_COUNT] + oh]
     begin = lo // tall * tall
     end, cells = min(begin + tall, f[H]), vectors(m)
-    middle, start = end if hi >= end else begin, tall * size
+    middle, start = end if hi >= end else begin, (tall + 1) * size
     for i in range(max(lo, state[4]), hi):
         at = i % tall * size
         along_input(f, x, n, g, d, i, chunk, each, s, shift(v, at), shift(p, at))
     state[4] = hi
-    if hi >= end and state[0] != begin:
-        for i in range(end - 2, lo - 1, -1):
-            to, behind = (i - begin) * size, (i - begin + 1) * size
-            surpass(shift(v, to), shift(p, to), shift(v, behind), shift(p, behind), cells)
+    if hi >= end and state[0] != begin:  # the ends go a row further down than their rows: a row that is read and stored would be stored under a mask
+        last = (end - 1 - begin) * size
+        copy_cells(shift(v, last + size), shift(p, last + size), shift(v, last), shift(p, last), cells)
+        for at in range(last - size, (lo - begin) * size - 1, -size):
+            to, behind = at + size, at + 2 * size
+            better_of_two(shift(v, to), shift(p, to), shift(v, at), shift(p, at), shift(v, behind), shift(p, behind), cells)
         state[0] = begin
     if hi > middle:
         if state[2] != middle:
             state[2], state[3] = middle, middle
         for i in range(state[3], hi):
-            at = i % tall * size
+            at, to, old = i % tall * size, start + (i & 1) * size, start + (~i & 1) * size
             if i == middle:
-                copy_cells(shift(v, start), shift(p, start), shift(v, at), shift(p, at), cells)
+                copy_cells(shift(v, to), shift(p, to), shift(v, at), shift(p, at), cells)
             else:
-                surpass(shift(v, start), shift(p, start), shift(v, at), shift(p, at), cells)
+                better_of_two(shift(v, to), shift(p, to), shift(v, old), shift(p, old), shift(v, at), shift(p, at), cells)
         state[3] = hi
-    ends = (lo - begin) * size if hi >= end else start
-    first = start if hi > middle else ends
+    first = start + (hi - 1 & 1) * size
+    ends = (lo - begin + 1) * size if hi >= end else first
+    first = first if hi > middle else ends
     better_of_two(best, where, shift(v, ends), shift(p, ends), shift(v, first), shift(p, first), cells)
