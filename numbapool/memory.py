@@ -124,6 +124,13 @@ def _jit_narrow_add(typingctx, a, b):  # noqa: ANN001, ANN202
     return a(a, a), codegen
 
 
+@intrinsic
+def _jit_either(typingctx, condition, a, b):  # noqa: ANN001, ANN202
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        return builder.select(*args)
+    return a(types.boolean, a, a), codegen
+
+
 def _jit_recast(source: str, target: str) -> Any:
     @intrinsic
     def recast(typingctx, value):  # noqa: ANN001, ANN202
@@ -275,6 +282,9 @@ if config.DISABLE_JIT:
     def narrow_add(a: Any, b: Any) -> Any:
         """The sum of two integers, as wide as the first: Numba's own is of 64 bits, at half the speed in vectors."""
         return type(a)(a + b)
+    def either(condition: Any, a: Any, b: Any) -> Any:
+        """`a if condition else b` without a branch, into which LLVM would move the loads of both, to load under masks."""
+        return a if condition else b
     def recast(source: str, target: str) -> Any:
         """Reinterpret the bits of a `source` as a `target` of the same width."""
         return lambda value: np.dtype(source).type(value).view(target)
@@ -309,7 +319,7 @@ if config.DISABLE_JIT:
         """float32 to IEEE half (as uint16), rounding to nearest even."""
         return np.float32(value).astype(np.float16).view(np.uint16)
 else:
-    pointer, stack, shift, recast, narrow_add = _jit_pointer, _jit_stack, _jit_shift, _jit_recast, _jit_narrow_add
+    pointer, stack, shift, recast, narrow_add, either = _jit_pointer, _jit_stack, _jit_shift, _jit_recast, _jit_narrow_add, _jit_either
     place_in_line, put_line, prefetch, settle = _jit_place_in_line, _jit_put_line, _jit_prefetch, _jit_settle
     turn_tile, call_kernel = _jit_turn_tile, _jit_call_kernel
     half_to_float, float_to_half, read, write, muladd = _jit_half_to_float, _jit_float_to_half, _jit_read, _jit_write, _jit_muladd

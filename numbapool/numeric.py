@@ -328,9 +328,10 @@ def namespace(dtype: str) -> dict[str, Any]:
     kind = storage_name(dtype)
     return dict(
         _CONSTANTS, np=np, math=math, float64=float64, LANES=LANES, VECTOR=VECTOR, SUM_BYTES=np.dtype(work).itemsize,
-        LINE=memory.LINE_BYTES // np.dtype(kind).itemsize, shift=shift, narrow_add=memory.narrow_add, place_in_line=memory.place_in_line,
-        put_line=memory.put_line, prefetch=memory.prefetch, settle=memory.settle, muladd=muladd, real=np.dtype(work).type,
-        HALF=dtype in HALVES, half_to_float=half_to_float, float_to_half=memory.float_to_half, read=memory.read, write=memory.write,
+        LINE=memory.LINE_BYTES // np.dtype(kind).itemsize, shift=shift, narrow_add=memory.narrow_add, either=memory.either,
+        place_in_line=memory.place_in_line, put_line=memory.put_line, prefetch=memory.prefetch, settle=memory.settle, muladd=muladd,
+        real=np.dtype(work).type, HALF=dtype in HALVES, half_to_float=half_to_float, float_to_half=memory.float_to_half,
+        read=memory.read, write=memory.write,
         from_bits32=memory.recast("int32", "float32"), to_bits32=memory.recast("float32", "int32"),
         from_bits64=memory.recast("int64", "float64"), to_bits64=memory.recast("float64", "int64"),
         exp=exp64 if wide else exp32, near_exp=near_exp64 if wide else near_exp32,

@@ -67,7 +67,7 @@ def along_three(e, c, c1, c2, t, t1, t2, n):
     for i in range(0, n, VECTOR):
         for j in range(i, i + VECTOR):
             a, b, d, none = t[j], t1[j], t2[j], real(0)
-            e[j] = (a if c[j] == place(2) else none) + (b if c1[j] == place(1) else none) + (d if c2[j] == place(0) else none)
+            e[j] = either(c[j] == place(2), a, none) + either(c1[j] == place(1), b, none) + either(c2[j] == place(0), d, none)
 
 
 def along_two(e, c, c1, t, t1, n):
@@ -75,7 +75,7 @@ def along_two(e, c, c1, t, t1, n):
     for i in range(0, n, VECTOR):
         for j in range(i, i + VECTOR):
             a, b, none = t[j], t1[j], real(0)
-            e[j] = (a if c[j] == place(1) else none) + (b if c1[j] == place(0) else none)
+            e[j] = either(c[j] == place(1), a, none) + either(c1[j] == place(0), b, none)
 
 
 # ---------------------------------------------------------------- rows of input
