@@ -307,6 +307,20 @@ def test_indices_with_ties_and_specials_at_every_position(window, last):
             np.testing.assert_array_equal(backward(g.astype(dtype), stored, kernel, stride, padding, dilation=dilation, **more), gradient)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nine_elements_are_sorted_by_exchanges(dtype):
+    """Exchanges that sort all windows of zeros and ones sort all (Knuth 5.3.4, theorem Z); a NaN anywhere makes the sum one."""
+    ones = np.array(list(itertools.product((0.0, 1.0), repeat=9)))
+    weight = 2.0 ** -np.arange(9)
+    x = np.moveaxis(ones.reshape(512, 3, 3), 0, 1).reshape(1, 1, 3, 3 * 512)
+    y = numbapool.sort_pool2d(x.astype(dtype), np.log(weight), 3)  # whose softmax is taken
+    np.testing.assert_allclose(y[0, 0, 0], [weight[:int(n)].sum() / weight.sum() for n in ones.sum(1)], 1e-5)
+    x = np.tile(np.arange(9.0).reshape(3, 3), 9)
+    for i in range(9):
+        x[i // 3, 3 * i + i % 3] = NAN
+    assert np.isnan(numbapool.sort_pool2d(x[None, None].astype(dtype), weight, 3)).all()
+
+
 TALL = (7, 1, 3), (4, 1, 0), (11, 1, 5), ((9, 5), (2, 1), (4, 2)), ((13, 6), 3, (6, 0)), ((6, 3), 1, (0, 2), (1, 2)), ((30, 8), 1, (15, 0))
 
 

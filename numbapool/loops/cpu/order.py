@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..layout import *  # noqa: F403
 from .rows import *  # noqa: F403
+from .short import vectors
 
 MOST_TAPS = 9  # up to so many elements windows are sorted side by side
 BLOCK = 16  # windows of a constant count, which LLVM makes one or two vectors of
@@ -79,7 +80,7 @@ def order_forward(plan, data, slot, lo, hi):
             at = spot(f, Y, n, g, od, oh, o)
             if FEW:
                 c = window_taps(f, x, n, g, m, step, firsts(f, n, g, o), box, rows, pack, even, odd)
-                sort_taps(rows, c, m)
+                sort_taps(rows, c, m, pack)
                 weigh_taps(f, weights, rows, c, m, g, pack)
                 to = shift(y, at)
                 for j in range(m):
@@ -94,21 +95,49 @@ def order_forward(plan, data, slot, lo, hi):
                 store(y, at + j * ly, s if values[0] == values[0] else values[0])
 
 
-def sort_taps(rows, c, m):
-    """Sort the taps of m windows, largest first: a network, whose every step is a loop over windows."""
+def in_order(v, w):
+    """The larger one of two first: two instructions; where one is NaN they stay."""
+    return w if w > v else v, v if w > v else w
+
+
+def sort_taps(rows, c, m, out):
+    """Sort the taps of m windows, largest first: a network, whose every step is a loop over windows; out is NaN where one of them is, else 0."""
+    if c == MOST_TAPS:
+        sort_nine(rows, out, m)
+        return
+    for j in range(m):
+        out[j] = real(0)
+    for i in range(c):
+        row = shift(rows, i * LANES)
+        for j in range(m):
+            out[j] += either(row[j] == row[j], real(0), row[j])
     for i in range(1, c):
         for k in range(i, 0, -1):
             upper, lower = shift(rows, (k - 1) * LANES), shift(rows, k * LANES)
             for j in range(m):
-                v, w = upper[j], lower[j]
-                swap = above(w, v)
-                upper[j], lower[j] = w if swap else v, v if swap else w
+                upper[j], lower[j] = in_order(upper[j], lower[j])
+
+
+def sort_nine(rows, out, m):
+    """`sort_taps` of nine taps, in registers: 25 exchanges, which are as few as can be (Codish, Cruz-Filipe, Frank and Schneider-Kamp 2014)."""
+    r1, r2, r3, r4 = shift(rows, LANES), shift(rows, 2 * LANES), shift(rows, 3 * LANES), shift(rows, 4 * LANES)
+    r5, r6, r7, r8 = shift(rows, 5 * LANES), shift(rows, 6 * LANES), shift(rows, 7 * LANES), shift(rows, 8 * LANES)
+    for j in range(m):
+        a, b, c, d, e, f, g, h, i = rows[j], r1[j], r2[j], r3[j], r4[j], r5[j], r6[j], r7[j], r8[j]
+        fine = (a == a) & (b == b) & (c == c) & (d == d) & (e == e) & (f == f) & (g == g) & (h == h) & (i == i)
+        out[j] = either(fine, real(0), real(a + b + c + d + e + f + g + h + i))
+        (a, d), (b, h), (c, f), (e, i) = in_order(a, d), in_order(b, h), in_order(c, f), in_order(e, i)
+        (a, h), (c, e), (d, i), (f, g) = in_order(a, h), in_order(c, e), in_order(d, i), in_order(f, g)
+        (a, c), (b, d), (e, f), (h, i) = in_order(a, c), in_order(b, d), in_order(e, f), in_order(h, i)
+        (b, e), (d, g), (f, h) = in_order(b, e), in_order(d, g), in_order(f, h)
+        (a, b), (c, e), (d, f), (g, i) = in_order(a, b), in_order(c, e), in_order(d, f), in_order(g, i)
+        (c, d), (e, f), (g, h) = in_order(c, d), in_order(e, f), in_order(g, h)
+        (b, c), (d, e), (f, g) = in_order(b, c), in_order(d, e), in_order(f, g)
+        rows[j], r1[j], r2[j], r3[j], r4[j], r5[j], r6[j], r7[j], r8[j] = a, b, c, d, e, f, g, h, i
 
 
 def weigh_taps(f, weights, rows, c, m, g, out):
-    """The weighted sums of sorted taps; a weight of 0 takes no part, a NaN makes the sum one."""
-    for j in range(m):
-        out[j] = real(0)
+    """Add the weighted sums of sorted taps to out; a weight of 0 takes no part."""
     for i in range(min(c, f[RANKS])):
         row = shift(rows, i * LANES)
         if f[CHANNEL_LANES] == 1 and f[RANK_CHANNEL] != 0:
@@ -120,8 +149,6 @@ def weigh_taps(f, weights, rows, c, m, g, out):
             if w != real(0):
                 for j in range(m):
                     out[j] += w * row[j]
-    for j in range(m):
-        out[j] = out[j] if rows[j] == rows[j] else rows[j]
 
 
 def rank_taps(rows, ranks, c, m):
@@ -141,18 +168,18 @@ def rank_taps(rows, ranks, c, m):
 
 def weights_of_taps(f, weights, rank, c, m, g, gy, out):
     """g times the weight of one tap of m windows."""
-    for j in range(m):
+    for j in range(vectors(m)):
         out[j] = real(0)
     for i in range(min(c, f[RANKS])):
         r = real(i)
         if f[CHANNEL_LANES] == 1 and f[RANK_CHANNEL] != 0:
             for j in range(m):
                 w = weights[weight_row(f, g, j, c) + i]
-                out[j] = gy[j] * w if rank[j] == r else out[j]
+                out[j] += either(rank[j] == r, gy[j] * w, real(0))  # of one rank; a store where it is that would be one under a mask
         else:
             w = weights[weight_row(f, g, 0, c) + i]
-            for j in range(m):
-                out[j] = gy[j] * w if rank[j] == r else out[j]
+            for j in range(vectors(m) if w != real(0) else 0):
+                out[j] += either(rank[j] == r, gy[j] * w, real(0))
 
 
 def sum_ranks(f, rows, ranks, c, m, gy, sums, pack):
@@ -164,7 +191,7 @@ def sum_ranks(f, rows, ranks, c, m, gy, sums, pack):
         for t in range(c):
             v, rank = shift(rows, t * LANES), shift(ranks, t * LANES)
             for j in range(m):
-                pack[j] = v[j] if rank[j] == r else pack[j]
+                pack[j] += either(rank[j] == r, v[j], real(0))
         for j in range(m):
             own[j] += float64(gy[j]) * float64(pack[j])
 
@@ -206,7 +233,7 @@ def order_backward(plan, data, slot, lo, hi):
                     if FEW:
                         c = window_taps(f, x, n, g, m, step, firsts(f, n, g, o), box, rows, pack, even, odd)
                         fetch(grad, at, m, ly, gl)
-                        rank_taps(rows, ranks, c, m)
+                        rank_taps(rows, ranks, c, vectors(m))
                         if LEARNS:
                             if c != before and before > 0:
                                 flush_sums(f, own_sums, sums, n, g, before, LANES if f[CHANNEL_LANES] == 0 else m)
