@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from numbapool import bundles, choices, detail, memory, plan, sweeps
 from numbapool.loops import layout
-from numbapool.loops.cpu import cells, direct, separate, three, weigh
+from numbapool.loops.cpu import cells, nine, separate, three, weigh
 from numbapool.loops.cpu import detail as details
 
 
@@ -17,7 +17,7 @@ def constants() -> dict[str, int]:
     common["DETAIL_WORK"] = detail.WORK
     common |= {"BUNDLE_LANES": bundles.LANES, "BUNDLE_ROOM": bundles.ROOM, "SHORT_ROW": plan.SHORT_ROW}
     common |= {f"WIDEST_{name}": value for name, value in bundles.WIDEST.items()}
-    common |= {"BAND": three.BAND, "SIDES": direct.SIDES, "SWEEP_STATE": cells.STATE, "CHOICES_LEAST": choices.LEAST}
+    common |= {"BAND": three.BAND, "SIDES": nine.SIDES, "SWEEP_STATE": cells.STATE, "CHOICES_LEAST": choices.LEAST}
     return fields | common | {f"SWEEP_{name}": getattr(sweeps, name) for name in ("RING", "SHORT", "THREE", "PLANE", "HELD", "TALL", "LEAST")}
 
 
@@ -25,6 +25,6 @@ def header() -> str:
     """The text of layout.h."""
     lines = [f"    {name} = {value}" for name, value in constants().items()]
     return "\n".join(["/* Written by capi/layout.py from numbapool's loops/layout.py (AT_...), memory.py, sweeps.py (SWEEP_...), three.py, cells.py,",
-                      " * direct.py, weigh.py (WEIGH_...), detail.py (DETAIL_...), separate.py (SEPARATE_...), bundles.py (BUNDLE_..., WIDEST_...),",
+                      " * nine.py, weigh.py (WEIGH_...), detail.py (DETAIL_...), separate.py (SEPARATE_...), bundles.py (BUNDLE_..., WIDEST_...),",
                       " * plan.py, choices.py. */",
                       "#ifndef NUMBAPOOL_LAYOUT_H", "#define NUMBAPOOL_LAYOUT_H", "", "enum {", ",\n".join(lines), "};", "", "#endif", ""])

@@ -16,8 +16,8 @@ fold    start() -> acc (a tuple of 1-4 numbers), step(acc, x, ref, *p) -> acc, s
         which safe(acc, *p) says that it suits them (default: always); lift(x, *p) (backward with start_backward: lift_backward) in place of
         step(start(), x, common, *p) where an element may be out of its reach: there it is what makes no sum safe; near_spread in place of
         spread for elements in its reach.
-select  better(v, best) -> bool, and worst(): what every element is better than, or as good; optionally best_among(a, b, c), the chosen one of
-        three in turn, where that takes less than asking `better` twice
+select  better(v, best) -> bool, and worst(): what every element is better than, or as good; optionally best_between(a, b) and best_among(a, b, c),
+        the chosen one of two, or of three in turn, where that takes less than asking `better`
 vote    nothing: the most frequent element, see loops/cpu/vote.py
 draw    chance(v) -> the weight of an element; or `by_rank = True` and drawn_rank(u, n, p) -> the rank drawn by u among n elements,
         and, for 2x2 windows, four_shares(p) -> four numbers: the rank is how many of the first three are below u times the last
@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from . import memory, numeric
-from .loops.cpu import bundle, detail, direct, draw, eight, fold, order, owned, planes, rows, select, separate, sweep, three, vote, whole
+from .loops.cpu import bundle, detail, direct, draw, eight, fold, nine, order, owned, planes, rows, select, separate, sweep, three, vote, whole
 from .memory import CELLS, LANES, VECTOR
 from .numeric import HALVES
 from .stamp import plain, stamp
@@ -232,7 +232,7 @@ def direct_kernel(formula: types.ModuleType, backward: bool, dtype: str, numbers
             tile_cells=_stack(numeric.real_name(dtype), accumulators * planes.SIZE),
             give_plane=planes.give_two if two else planes.give_one if recompute else planes.give_sum,
             cell=s[f"stored{accumulators}"], set_cell=s[f"set_cell{accumulators}"])
-    loops = {"three": three, "planes": planes, "eight": eight}.get(shape, direct)
+    loops = {"three": three, "planes": planes, "eight": eight, "nine": nine}.get(shape, direct)
     return stamp(f"{shape}_{'backward' if backward else 'forward'}", [loops, formula], dtype, bound)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .loops import layout as at
 from .loops.cpu import cells as rows_of_cells
-from .loops.cpu import direct, three
+from .loops.cpu import nine, three
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, dense
 from .windows import Axis, remembered
@@ -252,7 +252,7 @@ def straight(dims: tuple[int, ...], strides: Strides, channel_lanes: bool) -> bo
 
 
 def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...], channel_lanes: bool, backward: bool) -> str | None:
-    """Which loop for some windows can do a call: "planes" of planes.py, "quad", "nine" of direct.py, "eight" of eight.py, "three" of three.py."""
+    """Which loop for some windows can do a call: "quad" of direct.py, or "planes", "nine", "eight", "three" of the files of these names."""
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
     if not channel_lanes and in_planes(dims, axes, operands, (at.X, at.LOGIT)):
@@ -280,10 +280,10 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
 
 
 def kept_rows(dims: tuple[int, ...], axes: Axes) -> bool:
-    """Whether rows of what 3x3 windows of channels hand out have room in direct.py, and those at both ends that give nothing."""
+    """Whether rows of what 3x3 windows of channels hand out have room in nine.py, and those at both ends that give nothing."""
     d, h, w = axes
     beyond = (dims[4] - 1 - w.grid[0]) // w.grid[1] - w.count.size + 1  # type: ignore[index]
-    fits = max(dims[4], w.count.size + 2 * direct.SIDES) * dims[1] <= CELLS - VECTOR and dims[1] <= LANES and beyond <= direct.SIDES
+    fits = max(dims[4], w.count.size + 2 * nine.SIDES) * dims[1] <= CELLS - VECTOR and dims[1] <= LANES and beyond <= nine.SIDES
     return fits and d.count.size == dims[2] and h.step == w.step == 1
 
 

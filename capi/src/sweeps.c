@@ -507,7 +507,7 @@ bool in_planes(const geometry *g, const bool full[OPERANDS])
     return !empty(g) && !differs(g) && !g->channel_lanes && whole(g) && gapless(g, full);
 }
 
-/* Whether rows of what 3x3 windows of channels hand out have room in direct.py, and those at both ends that give nothing. */
+/* Whether rows of what 3x3 windows of channels hand out have room in nine.py, and those at both ends that give nothing. */
 static bool kept_rows(const geometry *g)
 {
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
@@ -516,7 +516,7 @@ static bool kept_rows(const geometry *g)
     return fits && d->outputs == g->dims[2] && h->step == 1 && w->step == 1;
 }
 
-/* Which of the loops for some windows can do a call: PLANES of planes.py, QUAD and NINE of direct.py, EIGHT of eight.py, THREE of three.py, or none. */
+/* Which of the loops for some windows can do a call: QUAD of direct.py, PLANES, NINE, EIGHT, THREE of the files of these names, or none. */
 shape small(const geometry *g, bool backward)
 {
     static const bool read[OPERANDS] = {[AT_X] = true, [AT_LOGIT] = true};
