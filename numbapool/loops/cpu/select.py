@@ -20,7 +20,7 @@ from .tall import *  # noqa: F403
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
 CALLED = ("first_rows", "more_rows", "along", "along_lanes", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
-          "nine_run", "lay_cells", "better_of_two", "better_of_three")
+          "nine_run", "lay_cells", "better_of_two")
 
 # ---------------------------------------------------------------- rows of cells
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from ..layout import *  # noqa: F403
 from .cells import STATE, forget  # noqa: F401 (select.py calls it)
 from .rows import *  # noqa: F403
-from .short import vectors
+from .short import top_down, vectors
 
 
 def held_cells(f, a, slot):
@@ -32,16 +32,6 @@ def better_of_two(v, p, v1, p1, v2, p2, n):
     """The better ones of two rows of cells, the first of which stand before the second."""
     for j in range(n):
         u, i, w, q = v1[j], p1[j], v2[j], p2[j]
-        v[j], p[j] = w if better(w, u) else u, q if better(w, u) else i
-
-
-def better_of_three(v, p, v1, p1, v2, p2, v3, p3, n):
-    """The better ones of three rows of cells in the order of memory."""
-    for j in range(n):
-        u, i, w, q = v1[j], p1[j], v2[j], p2[j]
-        i = q if better(w, u) else i
-        u = w if better(w, u) else u
-        w, q = v3[j], p3[j]
         v[j], p[j] = w if better(w, u) else u, q if better(w, u) else i
 
 
@@ -64,7 +54,7 @@ def along_row(v, p, v1, p1, v2, p2, n, taps, power, apart):
     if taps <= 2 * power:
         better_of_two(v, p, a, a_places, shift(a, end), shift(a_places, end), vectors(n))
     else:
-        better_of_three(v, p, a, a_places, shift(a, middle), shift(a_places, middle), shift(a, end), shift(a_places, end), vectors(n))
+        top_down(v, p, a, a_places, shift(a, middle), shift(a_places, middle), shift(a, end), shift(a_places, end), vectors(n))
 
 
 def along_input(f, x, n, g, d, h, chunk, each, s, v, p):

@@ -14,11 +14,16 @@ MOST_TAPS = 100  # their votes fit into 8 bits, and they need a tenth of the tim
 
 
 def vote(rows, c, m, best, votes, most, chosen):
-    """The element with the most votes among the c taps of each of m windows, and which tap it is."""
+    """The element with the most votes among the c taps of each of m windows, and which tap it is; they are where the lanes begin that are returned.
+
+    What is found so far goes to other lanes and back, tap by tap: in its place LLVM would store it under masks.
+    """
     for j in range(m):
         most[j] = real(0)
     for i in range(c):
-        v = shift(rows, i * LANES)
+        v, old, new = shift(rows, i * LANES), (i & 1) * LANES, (~i & 1) * LANES
+        best0, best1, most0, most1 = shift(best, old), shift(best, new), shift(most, old), shift(most, new)
+        chosen0, chosen1 = shift(chosen, old), shift(chosen, new)
         for j in range(m):
             votes[j] = real(0)
         for k in range(c):
@@ -26,10 +31,11 @@ def vote(rows, c, m, best, votes, most, chosen):
             for j in range(m):
                 votes[j] += real(1) if w[j] == v[j] else real(0)
         for j in range(m):
-            take = (votes[j] > most[j]) | ((votes[j] == most[j]) & (v[j] < best[j])) | (v[j] != v[j])
-            best[j] = v[j] if take else best[j]
-            chosen[j] = real(i) if take else chosen[j]
-            most[j] = (real(MOST_TAPS + 1) if v[j] != v[j] else votes[j]) if take else most[j]
+            take = (votes[j] > most0[j]) | ((votes[j] == most0[j]) & (v[j] < best0[j])) | (v[j] != v[j])
+            more = either(v[j] == v[j], votes[j], real(MOST_TAPS + 1))
+            best1[j], chosen1[j] = either(take, v[j], best0[j]), either(take, real(i), chosen0[j])
+            most1[j] = either(take, more, most0[j])
+    return (c & 1) * LANES
 
 
 def tap_places(f, box, places):
@@ -62,7 +68,8 @@ def vote_forward(plan, data, slot, lo, hi):
     f, a = integers(plan), integers(data)
     x, y, index = elements(a[X]), elements(a[Y]), integers(a[INDEX])
     lx, ly, li, across = lane_step(f, X), lane_step(f, Y), lane_step(f, INDEX), 1 - f[CHANNEL_LANES]
-    rows, pack, even, odd, best, votes, most, chosen = tap_rows(), lanes(), wide_lanes(), wide_lanes(), lanes(), lanes(), lanes(), lanes()
+    rows, pack, even, odd, votes = tap_rows(), lanes(), wide_lanes(), wide_lanes(), lanes()
+    best, most, chosen = wide_lanes(), wide_lanes(), wide_lanes()
     away, work = index_lanes(), a[WORK] + slot * f[WORK_SIZE] + f[SORT_AT]
     for r in range(lo, hi):
         n, g, od, oh = row_of(f, r)
@@ -72,13 +79,13 @@ def vote_forward(plan, data, slot, lo, hi):
             to = shift(index, spot(f, INDEX, n, g, od, oh, o)) if INDEXED else index
             if FEW:
                 c = window_taps(f, x, n, g, m, step, table, box, rows, pack, even, odd)
-                vote(rows, c, m, best, votes, most, chosen)
-                put_lanes(shift(y, at), best, m, ly)
+                found = vote(rows, c, m, best, votes, most, chosen)
+                put_lanes(shift(y, at), shift(best, found), m, ly)
                 if INDEXED:
                     tap_places(f, box, away)
                     first = (box[0] * f[H] + box[3]) * f[W] + box[6]
                     for j in range(m):
-                        to[j * li] = first + away[np.int64(chosen[j])] + distance(f, j, step, table) * across
+                        to[j * li] = first + away[np.int64(chosen[found + j])] + distance(f, j, step, table) * across
                 continue
             size = f[SORT_SIZE]
             values, places = reals(work), integers(work + 8 * size)
