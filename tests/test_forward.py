@@ -9,6 +9,7 @@ import numbapool
 from numbapool.testing import TOLERANCE
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64", "bool")
+FEW = ("uint8", "int32", "int64", "bool")  # of each kind; the rest of all but max in test-full
 
 
 def run(e: Example, x, **more):
@@ -71,8 +72,8 @@ def test_other_floats(name, ndim, dtype):
             np.testing.assert_array_equal(got[1], index, e.label)
 
 
-@pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize(("name", "dtype"), [(n, d) if n == "max" or d in FEW else pytest.param(n, d, marks=pytest.mark.full)
+                                             for n in CASES for d in INTEGERS])
 def test_integers(name, dtype):
     e = examples(name, 2, few=True)[0]
     limits = (0, 2) if dtype == "bool" else (max(np.iinfo(dtype).min, -100), min(np.iinfo(dtype).max, 100))
