@@ -3,7 +3,7 @@
 Rows of input are joined along themselves once, and then down the plane in blocks, as `slide_down` in cells.py joins rows of a sweep: a window is
 the end of a block of rows and the beginning of the next.  Cells meet in the order of memory, so that `better` alone makes the first of equals
 and the last NaN win.
-Measured on float32 (8, 64, 112, 112), 11x11/s1, with indices, one thread, a Zen 1: 70 ms in select.py's loop, 35 here.
+Measured on float32 (8, 64, 112, 112), 11x11/s1, with indices, one thread, a first-generation EPYC: 72 ms in select.py's loop, 27 here.
 
 Legend: see rows.py and select.py.  Held: rows of cells, row i of the input at i % tall, the end from row i of a block on at i % tall + 1, and two
 that the beginning is in by turns; state: see slide_down, and, fifth, the first row that is not yet joined along itself.
