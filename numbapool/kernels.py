@@ -182,7 +182,7 @@ def _cells(dtype: str, wide: bool) -> dict[str, Any]:
                 value_rows=_stack(value, 2 * CELLS), place_rows=_stack(place, 2 * CELLS),
                 raw_rows=_stack(numeric.storage_name(dtype), 3 * CELLS), padded=_stack(value, 2 * select.SLOT),
                 ring_values=_stack(value, 4 * select.SLOT), ring_places=_stack(place, 4 * select.SLOT), tags=_stack("int64", 5),
-                wide_places=_stack("int64", 2 * CELLS), places=memory.pointer(place))
+                wide_places=_stack("int64", 2 * CELLS), places=memory.pointer(place), PLACES=memory.tile_of(np.dtype(place).itemsize))
 
 
 @functools.cache

@@ -207,11 +207,11 @@ def _jit_prefetch(typingctx, p):  # noqa: ANN001, ANN202
 
 @intrinsic
 def _jit_turn_tile(typingctx, to, to_pitch, source, source_pitch):  # noqa: ANN001, ANN202
-    n = tile_of(to.dtype.bitwidth // 8)
+    size = to.dtype.bitwidth // 8
+    n = tile_of(size)
 
     def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
         item = context.get_data_type(to.dtype)
-        size = item.width // 8
         unit = min(n, 16 // size)  # 16 bytes: registers are put together of such parts as they are loaded, which shuffles nothing
 
         def at(p, pitch, row, column, count):  # noqa: ANN001, ANN202

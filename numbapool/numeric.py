@@ -343,4 +343,4 @@ def namespace(dtype: str) -> dict[str, Any]:
         doubles=memory.pointer("float64"), lanes=memory.stack(work, LANES), wide_lanes=memory.stack(work, 4 * LANES),
         index_lanes=memory.stack("int64", LANES), octets=memory.pointer("uint8"), lowest=lowest, highest=highest, CELLS=CELLS,
         row1=memory.stack(work, CELLS), row4=memory.stack(work, 4 * CELLS), row5=memory.stack(work, 5 * CELLS + VECTOR),
-        raw1=memory.stack(kind, CELLS))
+        raw1=memory.stack(kind, CELLS), TILE=memory.tile_of(np.dtype(work).itemsize), turn_tile=memory.turn_tile)

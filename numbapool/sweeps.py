@@ -9,6 +9,7 @@ import numpy as np
 from .loops import layout as at
 from .loops.cpu import cells as rows_of_cells
 from .loops.cpu import nine, three
+from .loops.cpu.sweep import LONG
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, dense
 from .windows import Axis, remembered
@@ -20,6 +21,7 @@ PLANE = 2048  # elements of a plane whose gradients by places whole.py makes
 TALL = 32  # rows of a window that slide_down joins, at most: its sums are of that many, one after the other
 LEAST = 6  # and the least, where windows stand a row apart
 HELD = 1 << 23  # bytes of rows of terms, at most
+TURN = 4  # rows of windows of a plane, at least, that are turned: a tile has the work of all its rows
 
 Axes = tuple[Axis, Axis, Axis]
 
@@ -161,26 +163,6 @@ def repeats(cover: np.ndarray, size: int) -> np.ndarray:
     return np.array([0, *(a == b for a, b in zip(lists[:-1], lists[1:], strict=True))], np.int64)
 
 
-def pieces(first: np.ndarray, count: np.ndarray, stride: int) -> tuple[np.ndarray, int, int] | None:
-    """Runs of neighbours as disjoint pieces of 1, 2, 4 and 8: (places, pieces a run, lengths that occur), or None for longer runs.
-
-    The place of a piece is level * stride + its first element; level is the logarithm of its length, or, for none, one more than there are.
-    """
-    most = int(count.max(initial=1))
-    if most > 15:
-        return None
-    levels = most.bit_length()
-    terms = max((int(c).bit_count() for c in np.unique(count) if c), default=1)
-    places = np.repeat((levels * stride + first)[:, None], terms, 1)
-    begin, done = first.copy(), np.zeros(first.size, np.int64)
-    for level in range(levels):
-        run = np.flatnonzero(count >> level & 1)
-        places[run, done[run]] = level * stride + begin[run]
-        begin[run] += 1 << level
-        done[run] += 1
-    return places, terms, levels
-
-
 def runs_over(cover: np.ndarray, size: int, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first of the outputs that cover an input, and how many they are; where none does, the first of its slice."""
     starts = cover[:size + 1]
@@ -196,11 +178,11 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def ring(axes: Axes, lifts: int, cells: int, backward: bool, itemsize: int) -> tuple[int, int]:
-    """How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too."""
+def ring(axes: Axes, lifts: int, cells: int, backward: bool, itemsize: int, together: int = 0) -> tuple[int, int]:
+    """How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too, and `together` ones."""
     sizes, least = [], []
-    for axis in axes[:2]:
-        span = int(((axis.count - 1) * axis.step + 1).max())
+    for axis, more in zip(axes[:2], (0, together), strict=True):
+        span = int(((axis.count - 1) * axis.step + 1).max()) + more
         least.append(min(power_of_two(span), power_of_two(2 * axis.step + 1)))  # three rows of a window side by side
         again = backward or (axis.first[1:] < reach(axis)[:-1]).any()
         sizes.append(power_of_two(span) if again else least[-1])
@@ -209,12 +191,19 @@ def ring(axes: Axes, lifts: int, cells: int, backward: bool, itemsize: int) -> t
     return sizes[0], sizes[1]
 
 
-def held(covers: list[np.ndarray], dims: tuple[int, ...], outputs: tuple[int, ...], row: int) -> tuple[int, int]:
-    """How many planes and rows of terms are kept, of `row` bytes each: those over one input; in 3d whole planes, where they fit."""
-    sizes = []
-    for cover, n in zip(covers[:2], dims[2:4], strict=True):
-        spans = [int(cover[b - 1] - cover[a]) + 1 for a, b in zip(cover[:n], cover[1:n + 1], strict=True) if b > a]
-        sizes.append(power_of_two(max(spans, default=1)))
+def held_rows(cover: np.ndarray, size: int, together: int) -> int:
+    """The most outputs from the first to the last that cover so many inputs side by side, those that the same ones cover counting once."""
+    starts, same, most = cover[:size + 1], repeats(cover, size), 1
+    begins = np.append(np.flatnonzero(same == 0), size)
+    for a, b in zip(begins[:-1], begins[np.minimum(np.arange(begins.size - 1) + together, begins.size - 1)], strict=True):
+        if starts[b] > starts[a]:
+            most = max(most, int(cover[starts[b] - 1] - cover[starts[a]]) + 1)
+    return most
+
+
+def held(covers: list[np.ndarray], dims: tuple[int, ...], outputs: tuple[int, ...], row: int, together: int) -> tuple[int, int]:
+    """How many planes and rows of terms are kept, of `row` bytes each: those over one input, or so many; in 3d whole planes, where they fit."""
+    sizes = [power_of_two(held_rows(*given)) for given in zip(covers[:2], dims[2:4], (1, max(together, 1)), strict=True)]
     whole = power_of_two(outputs[1])
     if dims[2] > 1 and sizes[0] * whole * row <= RING:
         sizes[1] = whole
@@ -231,6 +220,18 @@ def tall(axes: Axes, over: int | None = None, least: int = LEAST) -> int:
         return 0
     most, apart = (int(h.count.max()), h.grid[1]) if over is None else (over, 1)
     return most if least + 2 * (apart - 1) <= most <= TALL else 0
+
+
+def turned(axes: Axes, channel_lanes: bool) -> int:
+    """How many rows are turned together to join columns as lanes do: where windows along the last axis lie at any places, or more than two apart."""
+    _, h, w = axes
+    apart = not channel_lanes and (w.grid is None or w.grid[1] > 2) and w.step == 1
+    return VECTOR if apart and w.count.size > 1 and w.count.max() < LONG and h.count.size >= TURN else 0
+
+
+def ordered(axis: Axis) -> bool:
+    """Whether no window begins or ends before the one in front of it: those over an input are then neighbours."""
+    return bool((np.diff(axis.first) >= 0).all() and (np.diff(reach(axis)) >= 0).all())
 
 
 def columns(axis: Axis, positions: int, table: np.ndarray) -> tuple[int, int]:
@@ -348,9 +349,13 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     dims, axes, operands = merged(dims, axes, operands, (at.X, at.LOGIT, at.GRAD_X, at.GRAD_LOGIT),
                                    max(1, SHORT // width) if lifts else positions, channel_lanes)
     cover = [covering(a, n) for a, n in zip(axes, dims[2:], strict=True)] if backward else []
-    forward = chunks(axes[2], dims[4], positions)
-    parts = slices(axes[2], dims[4], positions, cover[2]) if backward else forward
-    if forward is None or parts is None:
+    for turn in dict.fromkeys((0 if backward and not ordered(axes[2]) else turned(axes, channel_lanes), 0)):
+        room = positions // max(turn, 1)
+        forward = chunks(axes[2], dims[4], room)
+        parts = slices(axes[2], dims[4], room, cover[2]) if backward else forward
+        if forward is not None and parts is not None:
+            break
+    else:
         return None
     buffer = Buffer(dims, axes, channel_lanes, LANES)
     head = buffer.head
@@ -358,44 +363,37 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     buffer.place(at.CHUNK_TABLE, forward)
     buffer.place(at.SLICE_TABLE, parts)
     head[at.CHUNKS], head[at.SLICES] = len(forward), len(parts)
-    if axes[2].grid is None and not channel_lanes and axes[2].step == 1:
-        _place_pieces(buffer, at.PIECES, axes[2].first, axes[2].count)
+    head[at.TURN] = turn
     if backward:
         head[at.W_SPREAD], head[at.W_LEAD] = columns(axes[2], positions, parts)
-        if head[at.W_SPREAD] == 0 and not channel_lanes and axes[2].step == 1:
-            _place_pieces(buffer, at.SHARES, *runs_over(cover[2], dims[4], parts))
+        for field, table in zip((at.COVER_FIRST, at.COVER_COUNT), runs_over(cover[2], dims[4], parts) if turn else (), strict=False):
+            buffer.place(field, table)
     if axes[2].grid and axes[2].count.size > 1:
         head[at.W_STRIDE], head[at.W_TAPS] = axes[2].grid[1:]
     buffer.place(at.W_COUNT, axes[2].count)
     buffer.place(at.W_SHARE, axes[2].share)
     cells = -(-int((parts[:, at.C_HI] - parts[:, at.C_LO]).max()) * width // 16) * 16
-    rows = ring(axes, lifts, cells, backward, itemsize) if lifts else (1, 1)
+    rows = ring(axes, lifts, cells, backward, itemsize, turn if backward else 0) if lifts else (1, 1)
     head[at.ROW_CELLS], head[at.RING_D], head[at.RING_H] = cells, rows[0] - 1, rows[1] - 1
     work = _memory(head, at.TAGS_AT, prod(rows), lifts * cells * itemsize, 0)
     if backward:
         across = -(-int(parts[:, at.C_LANES].max()) * width // 16) * 16
-        kept = held(cover, dims, tuple(a.count.size for a in axes), terms * across * itemsize)
+        kept = held(cover, dims, tuple(a.count.size for a in axes), terms * across * itemsize, turn)
         if prod(kept) * terms * across * itemsize > HELD:
             return None
         head[at.HELD_CELLS], head[at.HELD_D], head[at.HELD_H], head[at.HELD_AT] = across, kept[0] - 1, kept[1] - 1, work
-        work = _memory(head, at.HELD_TAGS_AT, prod(kept), terms * across * itemsize, work)
+        head[at.TODO_AT] = _memory(head, at.HELD_TAGS_AT, prod(kept), terms * across * itemsize, work)
+        work = int(head[at.TODO_AT]) + 16 * prod(kept) + 64
         for field, table in zip((at.D_COVER, at.H_COVER, at.W_COVER), cover, strict=True):
             buffer.place(field, table)
         buffer.place(at.H_SAME, repeats(cover[1], dims[3]))
         head[at.COVER_TALL] = tall(axes, int(np.diff(cover[1][:dims[3] + 1]).max()))
         work = _ends(head, at.COVER_TALL, terms * across * itemsize, work)
     most = tall(axes)
-    head[at.JOIN_TALL] = most if not lifts or rows[1] >= most else 0
+    head[at.JOIN_TALL] = most if not lifts or rows[1] >= most + (turn if backward else 0) else 0
     work = _ends(head, at.JOIN_TALL, max(lifts, 1) * cells * itemsize, work)
     tasks = buffer.planes * dims[2] * dims[3]
     return buffer.plan(dict(operands), work, buffer.planes * axes[0].count.size * axes[1].count.size, tasks)
-
-
-def _place_pieces(buffer: Buffer, field: int, first: np.ndarray, count: np.ndarray) -> None:
-    found = pieces(first, count, CELLS)
-    if found:
-        buffer.place(field, found[0])
-        buffer.head[field + 1:field + 3] = found[1:]
 
 
 def _memory(head: np.ndarray, tags: int, rows: int, row: int, begin: int) -> int:

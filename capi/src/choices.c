@@ -128,6 +128,12 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
         how = g->channel_lanes ? NINE : SHORT;
     if (how == SHORT)
         found = chunks_of(c, w, g->dims[4], cells / 2);
+    bool planes_apart = g->strides[AT_X][1] >= g->strides[AT_X][4] || size[1] == 1; /* else rows of all planes take turns */
+    table narrow;
+    if (how == NO_SHAPE && planes_apart && turned(g) && chunks(c, w, g->dims[4], CELLS / VECTOR, &narrow)) {
+        found = narrow;
+        b.head[AT_TURN] = VECTOR;
+    }
     place(&b, AT_CHUNK_TABLE, found.cells, found.rows * AT_CHUNK);
     bool together = (how == SHORT || how == NINE) && gradient != NO_GRADIENT && (gradient == CHANNELS_LAST) == g->channel_lanes;
     int64_t row = together && (!b.width || b.width == size[1]) ? separable(g, most(b.width, 1)) : 0;

@@ -307,49 +307,6 @@ static int64_t *repeats(context *c, const int64_t *cover, int64_t size)
     return same;
 }
 
-static int bit_length(int64_t n)
-{
-    int bits = 0;
-    while (n >> bits)
-        bits++;
-    return bits;
-}
-
-static int ones_of(int64_t n)
-{
-    int ones = 0;
-    for (; n; n &= n - 1)
-        ones++;
-    return ones;
-}
-
-/* Runs of neighbours as disjoint pieces of 1, 2, 4 and 8: places, pieces a run, lengths that occur; nothing for longer runs.
- * The place of a piece is level * CELLS + its first element; level is the logarithm of its length, or, for none, one more than there are. */
-static void place_pieces(context *c, buffer *b, int field, const int64_t *first, const int64_t *count, int64_t n)
-{
-    int64_t longest = most(largest(count, n), 1);
-    if (longest > 15)
-        return;
-    int levels = bit_length(longest), terms = 1;
-    for (int64_t i = 0; i < n; i++)
-        terms = ones_of(count[i]) > terms ? ones_of(count[i]) : terms;
-    int64_t *places = take_words(c, n * terms), *to = places;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t begin = first[i], *none = to;
-        for (int level = 0; level < levels; level++) {
-            if (!(count[i] >> level & 1))
-                continue;
-            *none++ = level * CELLS + begin;
-            begin += (int64_t)1 << level;
-        }
-        for (to += terms; none < to; none++)
-            *none = levels * CELLS + first[i];
-    }
-    place(b, field, places, n * terms);
-    b->head[field + 1] = terms;
-    b->head[field + 2] = levels;
-}
-
 /* The first of the outputs that cover an input, and how many they are; where none does, the first of its slice. */
 static void runs_over(context *c, const int64_t *cover, const table *parts, int64_t size, int64_t **first, int64_t **count)
 {
@@ -384,13 +341,13 @@ static bool overlap(const axis *a)
     return false;
 }
 
-/* How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too. */
-static void ring(const axis axes[3], int lifts, int64_t row, bool backward, int64_t sizes[2])
+/* How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too, and `together` ones. */
+static void ring(const axis axes[3], int lifts, int64_t row, bool backward, int64_t together, int64_t sizes[2])
 {
     int64_t few[2];
     for (int i = 0; i < 2; i++) {
         const axis *a = &axes[i];
-        int64_t span = power_of_two((largest(a->count, a->outputs) - 1) * a->step + 1);
+        int64_t span = power_of_two((largest(a->count, a->outputs) - 1) * a->step + 1 + (i ? together : 0));
         few[i] = least(span, power_of_two(2 * a->step + 1)); /* three rows of a window side by side */
         sizes[i] = backward || overlap(a) ? span : few[i];
     }
@@ -398,13 +355,18 @@ static void ring(const axis axes[3], int lifts, int64_t row, bool backward, int6
         memcpy(sizes, few, sizeof few);
 }
 
-/* The most outputs from the first to the last that cover one input, as a power of two. */
-static int64_t held_rows(const int64_t *cover, int64_t size)
+/* The most outputs from the first to the last that cover so many inputs side by side, those that the same ones cover counting once: as a power
+ * of two. */
+static int64_t held_rows(context *c, const int64_t *cover, int64_t size, int64_t together)
 {
-    int64_t longest = 1;
-    for (int64_t i = 0; i < size; i++)
-        if (cover[i + 1] > cover[i])
-            longest = most(longest, cover[cover[i + 1] - 1] - cover[cover[i]] + 1);
+    int64_t longest = 1, *same = repeats(c, cover, size);
+    for (int64_t i = 0; i < size; i++) {
+        int64_t end = i, groups = 0;
+        for (; !same[i] && end < size && (same[end] || groups < together); end++)
+            groups += !same[end];
+        if (cover[end] > cover[i])
+            longest = most(longest, cover[cover[end] - 1] - cover[cover[i]] + 1);
+    }
     return power_of_two(longest);
 }
 
@@ -417,11 +379,11 @@ static int64_t most_over(const int64_t *cover, int64_t size)
     return found;
 }
 
-/* How many planes and rows of terms are kept, of `row` bytes each: those over one input; in 3d whole planes, where they fit. */
-static void held(const table *cover, const geometry *g, int64_t row, int64_t sizes[2])
+/* How many planes and rows of terms are kept, of `row` bytes each: those over one input, or so many; in 3d whole planes, where they fit. */
+static void held(context *c, const table *cover, const geometry *g, int64_t row, int64_t together, int64_t sizes[2])
 {
     for (int i = 0; i < 2; i++)
-        sizes[i] = held_rows(cover[i].cells, g->dims[2 + i]);
+        sizes[i] = held_rows(c, cover[i].cells, g->dims[2 + i], i ? most(together, 1) : 1);
     int64_t all = power_of_two(g->axes[1].outputs);
     if (g->dims[2] > 1 && times(times(sizes[0], all), row) <= SWEEP_RING)
         sizes[1] = all;
@@ -631,13 +593,40 @@ static int64_t place_ends(buffer *b, int field, int64_t rows, int64_t row, int64
     return begin + (rows ? SWEEP_STATE + rounded((rows + 1) * row, 64) : 0);
 }
 
+/* How many rows are turned together to join columns as lanes do: where windows along the last axis lie at any places, or more than two apart. */
+int64_t turned(const geometry *g)
+{
+    const axis *h = &g->axes[1], *w = &g->axes[2];
+    bool apart = !g->channel_lanes && (!w->regular || w->stride > 2) && w->step == 1;
+    return apart && w->outputs > 1 && largest(w->count, w->outputs) < SWEEP_LONG && h->outputs >= SWEEP_TURN ? VECTOR : 0;
+}
+
+/* Whether no window begins or ends before the one in front of it: those over an input are then neighbours. */
+static bool ordered(const axis *a)
+{
+    for (int64_t o = 1; o < a->outputs; o++)
+        if (a->first[o] < a->first[o - 1] || reach(a, a->first, o) < reach(a, a->first, o - 1))
+            return false;
+    return true;
+}
+
 /* A sweep as it is planned. */
 typedef struct {
     buffer b;
     geometry g;
     table forward, parts, cover[3];
-    int64_t width, positions;
+    int64_t width, positions, turn;
 } sweep;
+
+/* The chunks and slices of columns of at most so many positions; false where they do not fit. */
+static bool cut_columns(context *c, sweep *s, bool backward, int64_t positions)
+{
+    if (!chunks(c, &s->g.axes[2], s->g.dims[4], positions, &s->forward))
+        return false;
+    s->parts = s->forward;
+    s->positions = positions;
+    return !backward || slices(c, &s->g.axes[2], s->g.dims[4], positions, s->cover[2].cells, &s->parts);
+}
 
 /* The call as a sweep sees it, in chunks and slices of columns; false where they do not fit. */
 static bool open_sweep(context *c, sweep *s, int lifts, bool backward, bool channels_last)
@@ -650,15 +639,16 @@ static bool open_sweep(context *c, sweep *s, int lifts, bool backward, bool chan
             dense(g->dims, channels_last, g->strides[k]);
         }
     s->width = g->channel_lanes ? least(LANES, g->dims[1]) : 1;
-    s->positions = CELLS / s->width;
-    merged(c, g, full, lifts ? most(1, SWEEP_SHORT / s->width) : s->positions);
+    int64_t positions = CELLS / s->width;
+    merged(c, g, full, lifts ? most(1, SWEEP_SHORT / s->width) : positions);
     if (backward)
         for (int i = 0; i < 3; i++)
             s->cover[i] = covering(c, &g->axes[i], g->dims[2 + i]);
-    if (!chunks(c, &g->axes[2], g->dims[4], s->positions, &s->forward))
-        return false;
-    s->parts = s->forward;
-    return !backward || slices(c, &g->axes[2], g->dims[4], s->positions, s->cover[2].cells, &s->parts);
+    s->turn = backward && !ordered(&g->axes[2]) ? 0 : turned(g);
+    if (s->turn && cut_columns(c, s, backward, positions / s->turn))
+        return true;
+    s->turn = 0;
+    return cut_columns(c, s, backward, positions);
 }
 
 /* What a sweep does along the last axis. */
@@ -666,19 +656,18 @@ static void place_last_axis(context *c, sweep *s, bool backward)
 {
     buffer *b = &s->b;
     const axis *w = &s->g.axes[2];
-    bool neighbours = !s->g.channel_lanes && w->step == 1;
     place(b, AT_CHUNK_TABLE, s->forward.cells, s->forward.rows * AT_CHUNK);
     place(b, AT_SLICE_TABLE, s->parts.cells, s->parts.rows * AT_CHUNK);
     b->head[AT_CHUNKS] = s->forward.rows;
     b->head[AT_SLICES] = s->parts.rows;
-    if (!w->regular && neighbours)
-        place_pieces(c, b, AT_PIECES, w->first, w->count, w->outputs);
+    b->head[AT_TURN] = s->turn;
     if (backward)
-        place_columns(b, w, s->positions, &s->parts);
-    if (backward && b->head[AT_W_SPREAD] == 0 && neighbours) {
+        place_columns(b, w, CELLS / s->width, &s->parts);
+    if (backward && s->turn) {
         int64_t *first, *count;
         runs_over(c, s->cover[2].cells, &s->parts, s->g.dims[4], &first, &count);
-        place_pieces(c, b, AT_SHARES, first, count, s->g.dims[4]);
+        place(b, AT_COVER_FIRST, first, s->g.dims[4]);
+        place(b, AT_COVER_COUNT, count, s->g.dims[4]);
     }
     if (w->regular && w->outputs > 1) {
         b->head[AT_W_STRIDE] = w->stride;
@@ -698,7 +687,7 @@ static int64_t place_ring(sweep *s, int lifts, bool backward, int itemsize)
     }
     cells = rounded(cells * s->width, 16);
     if (lifts)
-        ring(s->g.axes, lifts, cells * itemsize, backward, rows);
+        ring(s->g.axes, lifts, cells * itemsize, backward, backward ? s->turn : 0, rows);
     s->b.head[AT_ROW_CELLS] = cells;
     s->b.head[AT_RING_D] = rows[0] - 1;
     s->b.head[AT_RING_H] = rows[1] - 1;
@@ -706,10 +695,10 @@ static int64_t place_ring(sweep *s, int lifts, bool backward, int itemsize)
 }
 
 /* What slide_down holds of rows of elements; returns where the memory ends. */
-static int64_t place_join(sweep *s, int lifts, int itemsize, int64_t begin)
+static int64_t place_join(sweep *s, int lifts, bool backward, int itemsize, int64_t begin)
 {
     int64_t rows = tall(&s->g, 0, SWEEP_LEAST);
-    bool kept = !lifts || s->b.head[AT_RING_H] + 1 >= rows;
+    bool kept = !lifts || s->b.head[AT_RING_H] + 1 >= rows + (backward ? s->turn : 0);
     return place_ends(&s->b, AT_JOIN_TALL, kept ? rows : 0, (lifts ? lifts : 1) * s->b.head[AT_ROW_CELLS] * itemsize, begin);
 }
 
@@ -718,14 +707,15 @@ static bool place_held(context *c, sweep *s, int terms, int itemsize, int64_t *w
 {
     buffer *b = &s->b;
     int64_t across = rounded(longest_of(&s->parts, AT_C_LANES) * s->width, 16), row = terms * across * itemsize, kept[2];
-    held(s->cover, &s->g, row, kept);
+    held(c, s->cover, &s->g, row, s->turn, kept);
     if (times(times(kept[0], kept[1]), row) > SWEEP_HELD)
         return false;
     b->head[AT_HELD_CELLS] = across;
     b->head[AT_HELD_D] = kept[0] - 1;
     b->head[AT_HELD_H] = kept[1] - 1;
     b->head[AT_HELD_AT] = *work;
-    *work = place_rows(b, AT_HELD_TAGS_AT, kept[0] * kept[1], row, *work);
+    b->head[AT_TODO_AT] = place_rows(b, AT_HELD_TAGS_AT, kept[0] * kept[1], row, *work);
+    *work = b->head[AT_TODO_AT] + 16 * kept[0] * kept[1] + 64;
     for (int i = 0; i < 3; i++)
         place(b, AT_D_COVER + i, s->cover[i].cells, s->cover[i].rows);
     place(b, AT_H_SAME, repeats(c, s->cover[1].cells, s->g.dims[3]), s->g.dims[3]);
@@ -752,7 +742,7 @@ bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsiz
     int64_t work = place_ring(&s, lifts, backward, itemsize);
     if (backward && !place_held(c, &s, terms, itemsize, &work))
         return false;
-    work = place_join(&s, lifts, itemsize, work);
+    work = place_join(&s, lifts, backward, itemsize, work);
     const int64_t *dims = s.g.dims;
     *made = close_buffer(c, &s.b, work, s.b.planes * s.g.axes[0].outputs * s.g.axes[1].outputs, s.b.planes * dims[2] * dims[3]);
     return true;

@@ -33,15 +33,16 @@ ROW_CELLS, RING_D, RING_H, TAGS_AT = 44, 45, 46, 47  # the ring of lifted rows: 
 HELD_CELLS, HELD_D, HELD_H, HELD_AT, HELD_TAGS_AT = range(48, 53)  # the same for rows of terms
 D_COVER, H_COVER, W_COVER, H_SAME = range(53, 57)  # -> where the outputs that cover input i are listed; whether they are those of i - 1
 W_SPREAD, W_LEAD = 57, 58                 # how columns spread: 1 and 2 for these strides, 0 by the table; padding of a row of terms
-PIECES, PIECE_TERMS, PIECE_LEVELS = 59, 60, 61  # irregular windows along the last axis as pieces of 1, 2, 4, 8 columns: -> places, how many a window
-SHARES, SHARE_TERMS, SHARE_LEVELS = 62, 63, 64  # the same for the outputs that cover an input (TERMS 0: neither)
+TURN = 59                                 # rows that are turned together, so that windows along the last axis join columns as lanes do; 0: none are
+COVER_FIRST, COVER_COUNT = 60, 61         # for these: -> the first output that covers an input, how many do
+TODO_AT = 62                              # where in a slot rows of windows are listed whose terms are to be made
 # choices (cpu/select.py), besides the fields of sweeps
-W_POWER, W_PARTS = 65, 66                 # columns of a part of a window, a power of two; parts that make any window
-SCRATCH_PLANE = 67                        # 1: contributions are added up in scratch memory, and each plane is then written once
-ASK = 68                                  # so many elements before they are read, loops ask for them; 0: not at all, since the caches hold all
+W_POWER, W_PARTS = 63, 64                 # columns of a part of a window, a power of two; parts that make any window
+SCRATCH_PLANE = 65                        # 1: contributions are added up in scratch memory, and each plane is then written once
+ASK = 66                                  # so many elements before they are read, loops ask for them; 0: not at all, since the caches hold all
 # sweeps of windows that overlap much (slide_down in cpu/cells.py): rows of the tallest window, 0 where it is not for them; where in a slot it works
-JOIN_TALL, JOIN_AT, COVER_TALL, COVER_AT = range(69, 73)  # for rows of elements, and for rows of terms
-RECORDS = 73                              # one record an operand follows
+JOIN_TALL, JOIN_AT, COVER_TALL, COVER_AT = range(67, 71)  # for rows of elements, and for rows of terms
+RECORDS = 71                              # one record an operand follows
 RECORD = 6                                # distances in elements along n, g, d, h, w and from lane to lane
 
 # a unit: windows side by side that have the same number of taps, taken together

@@ -224,40 +224,47 @@ def halve(pack, a, n, apart):
     return pack[0]
 
 
-def join_pieces(f, u, t, n, table, terms, levels, start, m, cut):
-    """m runs of neighbours in t (of n cells), joined: rows of pairs, of fours and of eights, then for each run the few of these that make it up."""
-    copy_row(cut, t, n)
-    for l in range(1, levels):
-        below = shift(cut, (l - 1) * CELLS)
-        merge_two(shift(cut, l * CELLS), below, shift(below, 1 << (l - 1)), n + 1 - (1 << l))
-    fill_row(shift(cut, levels * CELLS), n + 1, empty())
-    if terms == 1:
-        one_piece(u, cut, table, start, m)
-    elif terms == 2:
-        two_pieces(u, cut, table, start, m)
-    else:
-        more_pieces(u, cut, table, terms, start, m)
+def rows_to_lanes(to, t, pitch, n, tile):
+    """n columns of VECTOR rows, as lanes."""
+    for c in range(0, n, tile):
+        i = max(min(c, n - tile), 0)
+        for r in range(0, VECTOR, tile):
+            turn_tile(shift(to, i * VECTOR + r), VECTOR, shift(t, r * pitch + i), pitch)
 
 
-def one_piece(u, cut, table, start, n):
-    """Runs that are a piece each."""
-    for j in range(n):
-        u[j] = cut[table[j] - start]
+def lanes_to_rows(u, pitch, a, n, tile):
+    """Back again; fewer than a tile's columns are followed by others that mean nothing."""
+    for c in range(0, n, tile):
+        i = max(min(c, n - tile), 0)
+        for r in range(0, VECTOR, tile):
+            turn_tile(shift(u, r * pitch + i), pitch, shift(a, i * VECTOR + r), VECTOR)
 
 
-def two_pieces(u, cut, table, start, n):
-    """Runs of at most two pieces."""
-    for j in range(n):
-        u[j] = join(cut[table[2 * j] - start], cut[table[2 * j + 1] - start])
+def join_lanes(to, a, first, count, begin, n):
+    """Windows of columns that are lanes joined: window i has count[i] of them, from first[i] - begin on."""
+    for i in range(n):
+        t, c, taps = shift(to, i * VECTOR), shift(a, (first[i] - begin) * VECTOR), count[i]
+        if taps == 2:
+            for l in range(VECTOR):
+                t[l] = join(c[l], c[VECTOR + l])
+        elif taps > 2:
+            for l in range(VECTOR):
+                t[l] = join(join(c[l], c[VECTOR + l]), c[2 * VECTOR + l])
+            for w in range(3, taps):
+                more = shift(c, w * VECTOR)
+                for l in range(VECTOR):
+                    t[l] = join(t[l], more[l])
+        else:
+            for l in range(VECTOR):
+                t[l] = c[l] if taps else empty()
 
 
-def more_pieces(u, cut, table, terms, start, n):
-    """Runs of three or four pieces."""
-    for j in range(n):
-        v = cut[table[terms * j] - start]
-        for k in range(1, terms):
-            v = join(v, cut[table[terms * j + k] - start])
-        u[j] = v
+def turn_and_join(u, across, t, pitch, length, first, count, begin, n, cut):
+    """n windows of the columns of VECTOR rows: as lanes a window costs a step a column, wherever it lies, and each step does all rows."""
+    done = shift(cut, 2 * CELLS)
+    rows_to_lanes(cut, t, pitch, length, TILE)
+    join_lanes(done, cut, first, count, begin, n)
+    lanes_to_rows(u, across, done, n, TILE)
 
 
 def weave(e, even, odd, n):

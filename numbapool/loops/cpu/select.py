@@ -13,6 +13,7 @@ v, p a row of cells, values and places; column the position that a cell lies at.
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
+from .cells import lanes_to_rows, rows_to_lanes
 from .rows import *  # noqa: F403
 from .short import *  # noqa: F403
 from .sweep import runs_of
@@ -20,7 +21,7 @@ from .tall import *  # noqa: F403
 
 BAND = 512  # cells of output rows that are worked on together: many short rows are stored as a long one
 CALLED = ("first_rows", "more_rows", "along", "along_lanes", "nine", "best_of_two", "best_of_three", "improve", "copy_cells",
-          "nine_run", "lay_cells", "better_of_two")
+          "nine_run", "lay_cells", "better_of_two", "rows_to_lanes", "lanes_to_rows", "best_lanes")
 
 # ---------------------------------------------------------------- rows of cells
 
@@ -236,7 +237,7 @@ def windows(f, n, g, chunk, each, s):
     forget(f[JOIN_TALL], s[14])
     near, far, column, cells = s[6], s[7], s[8], min(f[chunk + C_LENGTH], CELLS // each)
     table, power = f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + f[chunk + C_OUT], f[W_POWER]
-    for i in range(f[chunk + C_LANES] if each == 1 else 0):
+    for i in range(f[chunk + C_LANES] if each == 1 and not f[TURN] else 0):
         near[i] = place(f[table + i] - f[chunk + C_START])
         far[i] = place(f[table + i] - f[chunk + C_START] + (f[f[W_COUNT] + f[chunk + C_OUT] + i] - power) * f[W_STEP])
     if s[10][0] != each or s[10][1] < cells:
@@ -261,8 +262,58 @@ def pads(f, n, g, od, oh, chunk, each, v, p):
 def choose_rows(f, x, n, g, od, oh, rows, chunk, each, s, best, where):
     """The chosen elements of some rows of windows of a chunk, and their places."""
     m = f[chunk + C_LANES] * each
+    if f[TURN]:
+        choose_turned(f, x, n, g, od, oh, rows, chunk, s, best, where)
+        return
     for i in range(rows):
         choose(f, x, n, g, od, oh + i, chunk, each, s, shift(best, i * m), shift(where, i * m))
+
+
+def best_lanes(v, p, v1, p1, spare, spare_places, first, count, begin, n):
+    """Windows of columns that are lanes: window i has count[i] of them, from first[i] - begin on."""
+    for i in range(n):
+        at, to, taps = (first[i] - begin) * VECTOR, i * VECTOR, count[i]
+        a, a_places, b, b_places = shift(v1, at), shift(p1, at), shift(v, to), shift(p, to)
+        if taps <= 2:  # the first column and the last one, which may be the same
+            two_lanes(b, b_places, a, a_places, VECTOR * (taps - 1))
+        elif taps <= 4:
+            four_lanes(b, b_places, a, a_places, VECTOR, VECTOR * (taps - 2), VECTOR * (taps - 1))
+        else:
+            spread_window(b, b_places, a, a_places, spare, spare_places, VECTOR, taps, VECTOR)
+
+
+def two_lanes(v, p, v1, p1, one):
+    """The better one of two columns."""
+    for l in range(VECTOR):
+        u, i, w, q = v1[l], p1[l], v1[l + one], p1[l + one]
+        take = ahead(w, q, u, i)
+        v[l], p[l] = w if take else u, q if take else i
+
+
+def four_lanes(v, p, v1, p1, one, two, three):
+    """The best of four columns."""
+    for l in range(VECTOR):
+        u, i, w, q = v1[l], p1[l], v1[l + one], p1[l + one]
+        take = ahead(w, q, u, i)
+        u, i, w, q = w if take else u, q if take else i, v1[l + two], p1[l + two]
+        take = ahead(w, q, u, i)
+        u, i, w, q = w if take else u, q if take else i, v1[l + three], p1[l + three]
+        take = ahead(w, q, u, i)
+        v[l], p[l] = w if take else u, q if take else i
+
+
+def choose_turned(f, x, n, g, od, oh, rows, chunk, s, best, where):
+    """`choose_rows` of windows at any places: with columns as lanes, whose rows are turned together, a window costs a step a column."""
+    v, p, v1, p1, v2, p2, length, m = s[0], s[1], s[2], s[3], s[4], s[5], f[chunk + C_LENGTH], f[chunk + C_LANES]
+    begin, end, across = f[chunk + C_LO], f[chunk + C_HI], max(m, f[TURN])
+    first, count = shift(f, f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + f[chunk + C_OUT]), shift(f, f[W_COUNT] + f[chunk + C_OUT])
+    for i in range(rows):
+        join_rows(f, x, n, g, od, oh + i, begin, end, 1, s[8], shift(v, i * length), shift(p, i * length), s[9])
+    rows_to_lanes(v1, v, length, end - begin, TILE)
+    rows_to_lanes(p1, p, length, end - begin, PLACES)
+    best_lanes(v2, p2, v1, p1, s[11], s[12], first, count, begin, m)
+    lanes_to_rows(best, across, v2, m, TILE)
+    lanes_to_rows(where, across, p2, m, PLACES)
 
 
 def order_of(f, each):
@@ -303,13 +354,20 @@ def choose(f, x, n, g, od, oh, chunk, each, s, best, where):
 def put_rows(f, operand, out, at, best, rows, positions, each, put, raw):
     """Store rows of an output: as a single one where they follow one another."""
     runs, run, apart, s = runs_of(f, operand, positions, each)
-    step, m = f[RECORDS + RECORD * operand + 3], positions * each
-    if runs == 1 and s == 1 and (step == m or rows == 1):
+    step, m, across = f[RECORDS + RECORD * operand + 3], positions * each, max(positions * each, f[TURN])
+    if runs == 1 and s == 1 and (rows == 1 or (step == m and across == m)):
         put(f, shift(out, at), best, rows * m, 1, raw)
     else:
         for b in range(rows):
             for i in range(runs):
-                put(f, shift(out, at + b * step + i * apart), shift(best, b * m + i * run), run, s, raw)
+                put(f, shift(out, at + b * step + i * apart), shift(best, b * across + i * run), run, s, raw)
+
+
+def band_of(f, each):
+    """How many rows of windows are worked on together: many short ones are stored as a long one."""
+    if f[TURN]:
+        return f[TURN]
+    return max(1, BAND // (f[f[CHUNK_TABLE] + C_LANES] * each)) if f[CHUNKS] == 1 else 1
 
 
 def put_values(f, y, best, n, s, raw):
@@ -349,7 +407,7 @@ def select_forward(plan, data, slot, lo, hi):
     while r < hi:
         n, g, od, oh = row_across(f, r) if across else row_of(f, r)
         last, each = oh + 1 if across else min(f[OH], oh + hi - r), lanes_of(f, g)
-        band = max(1, BAND // (f[f[CHUNK_TABLE] + C_LANES] * each)) if f[CHUNKS] == 1 else 1
+        band = band_of(f, each)
         parts, turns = order_of(f, each)
         for part in range(parts):
             for i in range(oh, last, band):
@@ -384,21 +442,25 @@ def select_backward(plan, data, slot, lo, hi):
     while plane < hi:
         n, g = plane // f[G], plane % f[G]
         each, many = lanes_of(f, g), min(f[G] - g, hi - plane) if together else 1
+        band = 1 if many > 1 else band_of(f, each)
         if together:  # interleaved planes share memory: row by row, all of them
             clear_planes(f, target, n, g, many)
         else:
             target = open_plane(f, a, GRAD_X, slot, 0, n, g)
         parts, turns = order_of(f, each)
         for part in range(parts):
-            for r in range(f[OD] * f[OH]):
-                od, oh = r // f[OH], r % f[OH]
-                for turn in range(turns * many):
-                    chunk, c = f[CHUNK_TABLE] + CHUNK * (part + turn // many), g + turn % many
-                    if r == 0 or turns > 1 or many > 1:
-                        windows(f, n, c, chunk, each, s)
-                    choose(f, x, n, c, od, oh, chunk, each, s, best, where)
-                    add_row(f, target, spot(f, TARGET, n, c, 0, 0, 0), grad, spot(f, Y, n, c, od, oh, f[chunk + C_OUT]), where,
-                            f[chunk + C_LANES], each)
+            for od in range(f[OD]):
+                for oh in range(0, f[OH], band):
+                    rows = min(band, f[OH] - oh)
+                    for turn in range(turns * many):
+                        chunk, c = f[CHUNK_TABLE] + CHUNK * (part + turn // many), g + turn % many
+                        m = f[chunk + C_LANES] * each
+                        if od + oh == 0 or turns > 1 or many > 1:
+                            windows(f, n, c, chunk, each, s)
+                        choose_rows(f, x, n, c, od, oh, rows, chunk, each, s, best, where)
+                        for b in range(rows):
+                            add_row(f, target, spot(f, TARGET, n, c, 0, 0, 0), grad, spot(f, Y, n, c, od, oh + b, f[chunk + C_OUT]),
+                                    shift(where, b * max(m, f[TURN])), f[chunk + C_LANES], each)
         close_plane(f, a, GRAD_X, target, n, g)
         plane += many
     if f[SCRATCH_PLANE]:

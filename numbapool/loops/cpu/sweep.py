@@ -22,8 +22,8 @@ from .rows import *  # noqa: F403
 BLOCK = 15  # rows that are summed before they go to a total: float32 sums of tall windows stay accurate
 # the loops over cells: called, since a copy at each of their places would take many times as long to compile
 CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "merge_both", "slide_by_powers", "copy_row", "fill_row", "strided_copy",
-          "strided_two", "strided_one", "pairs", "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "one_piece", "two_pieces",
-          "more_pieces", "lift_cells", "finish_cells", "terms_cells", "give")
+          "strided_two", "strided_one", "pairs", "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "turn_and_join", "lift_cells",
+          "finish_cells", "terms_cells", "give")
 BAND = 512  # cells of output rows that are worked on together: many short rows make one loop, whose end is slow, over all
 MANY = 6  # windows of so many columns a position apart are joined by powers of two
 LONG = 32  # a window of so many columns is summed by halves
@@ -231,10 +231,7 @@ def add_up(total, t, n, again):
 def join_columns(f, t, u, chunk, each, pack, odd, cut, m):
     """The columns of each window of the chunk, joined."""
     s, taps, apart = f[W_STRIDE], f[W_TAPS], f[W_STEP] * each
-    if each == 1 and f[PIECE_TERMS] > 0:
-        table = shift(f, f[PIECES] + f[chunk + C_OUT] * f[PIECE_TERMS])
-        join_pieces(f, u, t, f[chunk + C_LENGTH], table, f[PIECE_TERMS], f[PIECE_LEVELS], f[chunk + C_START], m, cut)
-    elif s == 0 or (each == 1 and taps >= LONG and s > 1):
+    if s == 0 or (each == 1 and taps >= LONG and s > 1):
         for i in range(m):
             o = f[chunk + C_OUT] + i
             at, count = (f[f[W_FIRST] + o] - f[chunk + C_START]) * each, f[f[W_COUNT] + o]
@@ -336,6 +333,8 @@ def put_row(f, y, at, pack, n, s, raw):
 def band_of(f, chunk, each):
     """How many output rows are worked on together, their pitch in t and in u: many short rows make one loop over all."""
     s, length = f[W_STRIDE], f[chunk + C_LENGTH] * each
+    if f[TURN]:
+        return f[TURN], length, max(f[chunk + C_LANES], f[TURN])
     if each > 1 or s == 0 or f[CHUNKS] > 1 or (s > 1 and f[W_TAPS] >= LONG):
         return 1, length, f[chunk + C_LANES] * each
     across = (length + s - 1) // s
@@ -377,7 +376,7 @@ def sweep_forward(plan, data, slot, lo, hi):
                 for b in range(rows):
                     join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place,
                               state, ends)
-                join_columns_of(f, t, u, chunk, each, pack, odd, cut, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
+                join_columns_of(f, t, u, chunk, each, pack, odd, cut, pitch, across, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
                 together = across == m and step == m * s and runs == 1
                 for b in range(1, rows):
                     together = together and f[f[H_SHARE] + oh + i + b] == f[f[H_SHARE] + oh + i]
@@ -392,10 +391,15 @@ def sweep_forward(plan, data, slot, lo, hi):
         settle()
 
 
-def join_columns_of(f, t, u, chunk, each, pack, odd, cut, m):
+def join_columns_of(f, t, u, chunk, each, pack, odd, cut, pitch, across, m):
     """The columns of each window, for every component."""
+    o = f[chunk + C_OUT]
     for k in range(ACCUMULATORS):
-        join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, each, pack, odd, cut, m)
+        if f[TURN]:
+            turn_and_join(shift(u, k * CELLS), across, shift(t, k * CELLS), pitch, f[chunk + C_LENGTH], shift(f, f[W_FIRST] + o),
+                          shift(f, f[W_COUNT] + o), f[chunk + C_START], f[chunk + C_LANES], cut)
+        else:
+            join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, each, pack, odd, cut, m)
 
 
 # ---------------------------------------------------------------- backward
@@ -496,10 +500,14 @@ def held_slot(f, od, oh):
     return (od & f[HELD_D]) * (f[HELD_H] + 1) + (oh & f[HELD_H])
 
 
-def cover_columns(f, w, e, chunk, each, lead, odd, even, cut):
+def cover_columns(f, w, e, chunk, each, lead, odd, even, cut, across):
     """Every position's sum over the windows that cover it, from the sums over rows."""
     first, n, taps = f[chunk + C_FROM] - f[chunk + C_START], f[chunk + C_TO] - f[chunk + C_FROM], f[W_TAPS]
-    if f[W_SPREAD] == 1:
+    if f[TURN]:
+        at = f[chunk + C_FROM]
+        turn_and_join(e, across, w, f[chunk + C_LANES], f[chunk + C_LANES], shift(f, f[COVER_FIRST] + at), shift(f, f[COVER_COUNT] + at),
+                      f[chunk + C_OUT], n, cut)
+    elif f[W_SPREAD] == 1:
         apart = f[W_STEP] * each
         if taps >= MANY:
             slide_by_powers(e, shift(w, lead - (taps - 1) * apart + first * each), n * each, taps, apart, cut)
@@ -520,9 +528,6 @@ def cover_columns(f, w, e, chunk, each, lead, odd, even, cut):
             weave(shift(e, 1), shift(even, 1), shift(odd, 1), n - 1)
         else:
             weave(e, even, odd, n)
-    elif each == 1 and f[SHARE_TERMS] > 0:
-        table = shift(f, f[SHARES] + f[chunk + C_FROM] * f[SHARE_TERMS])
-        join_pieces(f, e, w, f[chunk + C_LANES], table, f[SHARE_TERMS], f[SHARE_LEVELS], f[chunk + C_OUT], n, cut)
     else:
         gather_columns(f, w, e, chunk, each, lead)
 
@@ -578,13 +583,28 @@ def give_sums(out, out2, v, u, row, size, e, at, skip, i, n, par, q):
         out[j] = spread(real(0), (), sum_cell(sums, j), REFERENCE, *q)
 
 
-def alike(f, h, last):
-    """How many rows from h on, below `last`, have one gradient: those that the same windows cover, where it does not depend on the elements."""
-    many = 1
-    if not RECOMPUTE:
-        while h + many < last and f[f[H_SAME] + h + many] != 0:
-            many += 1
-    return many
+def alike(f, h, last, begins):
+    """Rows from h on, below `last`, in groups that the same windows cover: how many groups, one or f[TURN]; where each begins, and the next one."""
+    groups, end = 0, h
+    while groups < max(f[TURN], 1) and end < last:
+        begins[groups] = end
+        groups, end = groups + 1, end + 1
+        while end < last and f[f[H_SAME] + end] != 0:
+            end += 1
+    begins[groups] = end
+    return groups
+
+
+def unseen(f, tags, todo, d, h):
+    """Append the rows of windows (od, oh) over row (d, h) of the input whose terms are not held yet; todo[0] is how many there are."""
+    for j in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
+        for l in range(f[f[H_COVER] + h], f[f[H_COVER] + h + 1]):
+            od, oh = f[f[D_COVER] + j], f[f[H_COVER] + l]
+            s = held_slot(f, od, oh)
+            if tags[s] != od * f[OH] + oh:
+                tags[s] = od * f[OH] + oh
+                todo[0] += 1
+                todo[2 * todo[0] - 1], todo[2 * todo[0]] = od, oh
 
 
 def give_row(f, a, x, logit, row, n, g, d, h, many, chunk, each, e, par, pack, pack2, raw, raw2, q):
@@ -634,6 +654,7 @@ def sweep_backward(plan, data, slot, lo, hi):
     ring, tags, held, held_tags = reals(base), integers(base + f[TAGS_AT]), reals(base + f[HELD_AT]), integers(base + f[HELD_TAGS_AT])
     state, ends, state2, ends2 = (integers(base + f[JOIN_AT]), reals(base + f[JOIN_AT] + STATE), integers(base + f[COVER_AT]),
                                   reals(base + f[COVER_AT] + STATE))
+    todo, begins = integers(base + f[TODO_AT]), index_lanes()
     q = numbers(doubles(a[NUMBERS]))
     r = lo
     while r < hi:
@@ -643,8 +664,10 @@ def sweep_backward(plan, data, slot, lo, hi):
         last, each = min(f[H], h + hi - r), lanes_of(f, g)
         for c in range(f[SLICES]):
             chunk = f[SLICE_TABLE] + CHUNK * c
-            lead = f[W_LEAD] * each
-            pads(f, t, chunk, each)
+            lead, band, pitch, across = f[W_LEAD] * each, max(f[TURN], 1), f[chunk + C_LENGTH] * each, max(f[chunk + C_LANES] * each, f[TURN])
+            apart = max(f[chunk + C_TO] - f[chunk + C_FROM], f[TURN])
+            for b in range(band):
+                pads(f, shift(t, b * pitch), chunk, each)
             parameters_of(f, a, n, g, each, max(f[chunk + C_LENGTH], f[chunk + C_LANES]), par)
             shares(f, chunk, each, number)
             for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
@@ -657,34 +680,40 @@ def sweep_backward(plan, data, slot, lo, hi):
                 fill_row(shift(w, k * CELLS), lead, real(0))
                 fill_row(shift(w, k * CELLS + lead + f[chunk + C_LANES] * each), lead, real(0))
             place = place_of(f, n, g, chunk, each)
-            i = 0
-            while i < last - h:
-                if i == 0 or f[f[H_SAME] + h + i] == 0:
-                    for j in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
-                        for l in range(f[f[H_COVER] + h + i], f[f[H_COVER] + h + i + 1]):
-                            od, oh = f[f[D_COVER] + j], f[f[H_COVER] + l]
-                            s = held_slot(f, od, oh)
-                            if held_tags[s] != od * f[OH] + oh:
-                                held_tags[s] = od * f[OH] + oh
-                                grad_row(f, grad, n, g, od, oh, chunk, each, gy)
-                                if RECOMPUTE:
-                                    join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place, state, ends)
-                                    join_columns_of(f, t, u, chunk, each, pack, pack2, cut, f[chunk + C_LANES])
-                                share = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh])
-                                if LEARNS:
-                                    turn_row(f, a, n, g, od, oh, u, chunk, each, gy, share, number, par, pack, q)
-                                to = shift(held, s * TERMS * f[HELD_CELLS])
-                                if not terms_cells(to, f[HELD_CELLS], u, f[chunk + C_LANES] * each, gy, share, number, par, q):
-                                    mark(a, p)
-                    cover_rows(f, held, w, n, chunk, each, d, h + i, lead, state2, ends2)
-                    for k in range(TERMS):
-                        cover_columns(f, shift(w, k * CELLS), shift(e, k * CELLS), chunk, each, lead, pack, pack2, cut)
-                row = held
-                if RECOMPUTE:
-                    row = lifted(f, x, logit, ring, tags, n, g, d, h + i, chunk, each, par, raw, raw2, q, place)
-                many = alike(f, h + i, last)
-                give_row(f, a, x, logit, row, n, g, d, h + i, many, chunk, each, e, par, pack, pack2, raw, raw2, q)
-                i += many
+            begins[0] = h
+            while begins[0] < last:
+                groups = alike(f, begins[0], last, begins)
+                todo[0] = 0
+                for b in range(groups):
+                    unseen(f, held_tags, todo, d, begins[b])
+                for first in range(0, todo[0], band):
+                    some, rows = min(band, todo[0] - first), shift(todo, 1 + 2 * first)
+                    if RECOMPUTE:
+                        for b in range(some):
+                            join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, rows[2 * b], rows[2 * b + 1], chunk, each, par,
+                                      raw, raw2, q, place, state, ends)
+                        join_columns_of(f, t, u, chunk, each, pack, pack2, cut, pitch, across, f[chunk + C_LANES])
+                    for b in range(some):
+                        od, oh = rows[2 * b], rows[2 * b + 1]
+                        grad_row(f, grad, n, g, od, oh, chunk, each, gy)
+                        sums, share = shift(u, b * across), real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh])
+                        if LEARNS:
+                            turn_row(f, a, n, g, od, oh, sums, chunk, each, gy, share, number, par, pack, q)
+                        to = shift(held, held_slot(f, od, oh) * TERMS * f[HELD_CELLS])
+                        if not terms_cells(to, f[HELD_CELLS], sums, f[chunk + C_LANES] * each, gy, share, number, par, q):
+                            mark(a, p)
+                for b in range(groups):
+                    cover_rows(f, held, shift(w, b * f[chunk + C_LANES]), n, chunk, each, d, begins[b], lead, state2, ends2)
+                for k in range(TERMS):
+                    cover_columns(f, shift(w, k * CELLS), shift(e, k * CELLS), chunk, each, lead, pack, pack2, cut, apart)
+                for b in range(groups):
+                    many = 1 if RECOMPUTE else begins[b + 1] - begins[b]
+                    for i in range(begins[b], begins[b + 1], many):
+                        row = held
+                        if RECOMPUTE:
+                            row = lifted(f, x, logit, ring, tags, n, g, d, i, chunk, each, par, raw, raw2, q, place)
+                        give_row(f, a, x, logit, row, n, g, d, i, many, chunk, each, shift(e, b * apart), par, pack, pack2, raw, raw2, q)
+                begins[0] = begins[groups]
         r += last - h
     if f[PAST_CACHE]:
         settle()
