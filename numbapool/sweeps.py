@@ -230,7 +230,7 @@ def turned(axes: Axes, channel_lanes: bool) -> int:
 
 
 def ordered(axis: Axis) -> bool:
-    """Whether no window begins or ends before the one in front of it: those over an input are then neighbours."""
+    """Whether no window begins or ends before the one in front of it: those over an input are then neighbours, and new ones come last."""
     return bool((np.diff(axis.first) >= 0).all() and (np.diff(reach(axis)) >= 0).all())
 
 
@@ -342,6 +342,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     backward = terms > 0
     if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
         return None
+    if backward and not all(ordered(a) for a in axes):
+        return None
     if backward:
         operands = (*operands, *((k, dense(dims, bool(grad_channels_last))) for k in (at.GRAD_X, at.GRAD_LOGIT)))
     width = min(LANES, dims[1]) if channel_lanes else 1
@@ -349,7 +351,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     dims, axes, operands = merged(dims, axes, operands, (at.X, at.LOGIT, at.GRAD_X, at.GRAD_LOGIT),
                                    max(1, SHORT // width) if lifts else positions, channel_lanes)
     cover = [covering(a, n) for a, n in zip(axes, dims[2:], strict=True)] if backward else []
-    for turn in dict.fromkeys((0 if backward and not ordered(axes[2]) else turned(axes, channel_lanes), 0)):
+    for turn in dict.fromkeys((turned(axes, channel_lanes), 0)):
         room = positions // max(turn, 1)
         forward = chunks(axes[2], dims[4], room)
         parts = slices(axes[2], dims[4], room, cover[2]) if backward else forward
@@ -383,7 +385,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
             return None
         head[at.HELD_CELLS], head[at.HELD_D], head[at.HELD_H], head[at.HELD_AT] = across, kept[0] - 1, kept[1] - 1, work
         head[at.TODO_AT] = _memory(head, at.HELD_TAGS_AT, prod(kept), terms * across * itemsize, work)
-        work = int(head[at.TODO_AT]) + 16 * prod(kept) + 64
+        work = int(head[at.TODO_AT]) + -(-16 * prod(kept) // 64) * 64
         for field, table in zip((at.D_COVER, at.H_COVER, at.W_COVER), cover, strict=True):
             buffer.place(field, table)
         buffer.place(at.H_SAME, repeats(cover[1], dims[3]))

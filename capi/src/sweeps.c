@@ -601,7 +601,8 @@ int64_t turned(const geometry *g)
     return apart && w->outputs > 1 && largest(w->count, w->outputs) < SWEEP_LONG && h->outputs >= SWEEP_TURN ? VECTOR : 0;
 }
 
-/* Whether no window begins or ends before the one in front of it: those over an input are then neighbours. */
+/* Whether no window begins or ends before the one in front of it: those over an input are then neighbours, and new ones
+ * come last. */
 static bool ordered(const axis *a)
 {
     for (int64_t o = 1; o < a->outputs; o++)
@@ -644,7 +645,7 @@ static bool open_sweep(context *c, sweep *s, int lifts, bool backward, bool chan
     if (backward)
         for (int i = 0; i < 3; i++)
             s->cover[i] = covering(c, &g->axes[i], g->dims[2 + i]);
-    s->turn = backward && !ordered(&g->axes[2]) ? 0 : turned(g);
+    s->turn = turned(g);
     if (s->turn && cut_columns(c, s, backward, positions / s->turn))
         return true;
     s->turn = 0;
@@ -715,7 +716,7 @@ static bool place_held(context *c, sweep *s, int terms, int itemsize, int64_t *w
     b->head[AT_HELD_H] = kept[1] - 1;
     b->head[AT_HELD_AT] = *work;
     b->head[AT_TODO_AT] = place_rows(b, AT_HELD_TAGS_AT, kept[0] * kept[1], row, *work);
-    *work = b->head[AT_TODO_AT] + 16 * kept[0] * kept[1] + 64;
+    *work = b->head[AT_TODO_AT] + rounded(16 * kept[0] * kept[1], 64);
     for (int i = 0; i < 3; i++)
         place(b, AT_D_COVER + i, s->cover[i].cells, s->cover[i].rows);
     place(b, AT_H_SAME, repeats(c, s->cover[1].cells, s->g.dims[3]), s->g.dims[3]);
@@ -731,6 +732,8 @@ bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsiz
 {
     bool backward = terms > 0;
     if (empty(g) || differs(g) || spread_parameter(g))
+        return false;
+    if (backward && !(ordered(&g->axes[0]) && ordered(&g->axes[1]) && ordered(&g->axes[2])))
         return false;
     sweep s;
     s.g = *g;

@@ -595,16 +595,23 @@ def alike(f, h, last, begins):
     return groups
 
 
-def unseen(f, tags, todo, d, h):
-    """Append the rows of windows (od, oh) over row (d, h) of the input whose terms are not held yet; todo[0] is how many there are."""
+def unseen(f, tags, todo, many, d, h):
+    """Append the rows of windows (od, oh) over row (d, h) of the input whose terms are not held yet to `todo`; returns how many are there."""
+    begin, end = f[f[H_COVER] + h], f[f[H_COVER] + h + 1]
     for j in range(f[f[D_COVER] + d], f[f[D_COVER] + d + 1]):
-        for l in range(f[f[H_COVER] + h], f[f[H_COVER] + h + 1]):
-            od, oh = f[f[D_COVER] + j], f[f[H_COVER] + l]
-            s = held_slot(f, od, oh)
-            if tags[s] != od * f[OH] + oh:
-                tags[s] = od * f[OH] + oh
-                todo[0] += 1
-                todo[2 * todo[0] - 1], todo[2 * todo[0]] = od, oh
+        od, l = f[f[D_COVER] + j], begin
+        if f[D] == 1:  # those above one that is held are, too
+            l = end
+            while l > begin and tags[held_slot(f, od, f[f[H_COVER] + l - 1])] != od * f[OH] + f[f[H_COVER] + l - 1]:
+                l -= 1
+        for k in range(l, end):
+            oh = f[f[H_COVER] + k]
+            s, row = held_slot(f, od, oh), od * f[OH] + oh
+            if tags[s] != row:
+                tags[s] = row
+                todo[2 * many], todo[2 * many + 1] = od, oh
+                many += 1
+    return many
 
 
 def give_row(f, a, x, logit, row, n, g, d, h, many, chunk, each, e, par, pack, pack2, raw, raw2, q):
@@ -683,11 +690,11 @@ def sweep_backward(plan, data, slot, lo, hi):
             begins[0] = h
             while begins[0] < last:
                 groups = alike(f, begins[0], last, begins)
-                todo[0] = 0
+                fresh = 0
                 for b in range(groups):
-                    unseen(f, held_tags, todo, d, begins[b])
-                for first in range(0, todo[0], band):
-                    some, rows = min(band, todo[0] - first), shift(todo, 1 + 2 * first)
+                    fresh = unseen(f, held_tags, todo, fresh, d, begins[b])
+                for first in range(0, fresh, band):
+                    some, rows = min(band, fresh - first), shift(todo, 2 * first)
                     if RECOMPUTE:
                         for b in range(some):
                             join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, rows[2 * b], rows[2 * b + 1], chunk, each, par,
