@@ -364,7 +364,7 @@ def sweep_forward(plan, data, slot, lo, hi):
                     pads(f, shift(t, b * pitch), chunk, each)
                     shares(f, chunk, each, shift(number, b * across))
             band = min(band, last - oh)
-            parameters_of(f, a, n, g, each, max(band * pitch // each, f[chunk + C_LANES]), par)
+            parameters_of(f, a, n, g, each, max(band * max(pitch, across) // each, f[chunk + C_LANES]), par)
             for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
                 tags[i] = -1
             forget(f[JOIN_TALL], state)
