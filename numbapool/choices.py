@@ -10,7 +10,7 @@ from .loops.cpu import separate
 from .loops.cpu.cells import STATE
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import PLANE, Axes, chunk, chunks, covering, in_planes, merged, reach, tall, turned
+from .sweeps import PLANE, Axes, chunk, chunks, covering, in_planes, interleaved, merged, reach, tall, turned
 from .windows import Axis, remembered
 
 LEAST = 4  # rows of windows that stand a row apart, from which on tall.py chooses faster
@@ -96,8 +96,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         table = chunks_of(axes[2], whole[4], CELLS // 2)
     buffer = Buffer(whole, axes, channel_lanes, width)
     head = buffer.head
-    planes_apart = records[at.X][1] >= records[at.X][4] or dims[1] == 1  # else rows of all planes take turns
-    narrow = chunks(axes[2], whole[4], CELLS // VECTOR) if shape is None and planes_apart and turned(axes, channel_lanes) else None
+    turn = shape is None and turned(axes, channel_lanes) and not interleaved(dims, operands)
+    narrow = chunks(axes[2], whole[4], CELLS // VECTOR) if turn else None
     if narrow is not None:
         table, head[at.TURN] = narrow, VECTOR
     buffer.place(at.CHUNK_TABLE, table)

@@ -184,7 +184,7 @@ def ring(axes: Axes, lifts: int, cells: int, backward: bool, itemsize: int, toge
     for axis, more in zip(axes[:2], (0, together), strict=True):
         span = int(((axis.count - 1) * axis.step + 1).max()) + more
         least.append(min(power_of_two(span), power_of_two(2 * axis.step + 1)))  # three rows of a window side by side
-        again = backward or (axis.first[1:] < reach(axis)[:-1]).any()
+        again = backward or (axis.first[..., 1:] < reach(axis)[..., :-1]).any()
         sizes.append(power_of_two(span) if again else least[-1])
     if prod(sizes) * lifts * cells * itemsize > RING:
         return least[0], least[1]
@@ -227,6 +227,12 @@ def turned(axes: Axes, channel_lanes: bool) -> int:
     _, h, w = axes
     apart = not channel_lanes and (w.grid is None or w.grid[1] > 2) and w.step == 1
     return VECTOR if apart and w.count.size > 1 and w.count.max() < LONG and h.count.size >= TURN else 0
+
+
+def interleaved(dims: tuple[int, ...], operands: tuple[tuple[int, Strides], ...]) -> bool:
+    """Whether the input's planes lie side by side position by position: rows of all of them then take turns, if they are no lanes."""
+    strides = dict(operands)[at.X]
+    return dims[1] > 1 and strides[1] < strides[4]
 
 
 def ordered(axis: Axis) -> bool:
@@ -340,7 +346,9 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     itemsize : bytes of a cell; grad_channels_last : the order of the gradient's memory; past_cache : as in `build_small`.
     """
     backward = terms > 0
-    if prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
+    if prod(dims) == 0 or any(k in (at.PARAM, at.PARAM2) and any(s[2:]) for k, s in operands):
+        return None
+    if any(a.first.ndim == 2 for a in axes) and (backward or interleaved(dims, operands)):
         return None
     if backward and not all(ordered(a) for a in axes):
         return None

@@ -128,9 +128,8 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
         how = g->channel_lanes ? NINE : SHORT;
     if (how == SHORT)
         found = chunks_of(c, w, g->dims[4], cells / 2);
-    bool planes_apart = g->strides[AT_X][1] >= g->strides[AT_X][4] || size[1] == 1; /* else rows of all planes take turns */
     table narrow;
-    if (how == NO_SHAPE && planes_apart && turned(g) && chunks(c, w, g->dims[4], CELLS / VECTOR, &narrow)) {
+    if (how == NO_SHAPE && turned(g) && !interleaved(g) && chunks(c, w, g->dims[4], CELLS / VECTOR, &narrow)) {
         found = narrow;
         b.head[AT_TURN] = VECTOR;
     }

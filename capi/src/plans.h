@@ -76,6 +76,7 @@ bool in_planes(const geometry *g, const bool full[OPERANDS]);
 table covering(context *c, const axis *a, int64_t size);
 int64_t tall(const geometry *g, int64_t over, int64_t least_rows);
 int64_t turned(const geometry *g);
+bool interleaved(const geometry *g);
 bool chunks(context *c, const axis *a, int64_t size, int64_t positions, table *found);
 table chunks_of_one(context *c, const axis *a, int64_t size); /* one window each */
 bool differs(const geometry *g);                              /* whether windows differ from plane to plane */

@@ -335,9 +335,11 @@ static int64_t power_of_two(int64_t n)
 /* Whether a window begins before the one in front of it ends. */
 static bool overlap(const axis *a)
 {
-    for (int64_t o = 1; o < a->outputs; o++)
-        if (a->first[o] < reach(a, a->first, o - 1))
-            return true;
+    const int64_t *first = a->first;
+    for (int64_t p = 0; p < most(a->planes, 1); p++, first += a->outputs)
+        for (int64_t o = 1; o < a->outputs; o++)
+            if (first[o] < reach(a, first, o - 1))
+                return true;
     return false;
 }
 
@@ -601,6 +603,9 @@ int64_t turned(const geometry *g)
     return apart && w->outputs > 1 && largest(w->count, w->outputs) < SWEEP_LONG && h->outputs >= SWEEP_TURN ? VECTOR : 0;
 }
 
+/* Whether the input's planes lie side by side position by position: rows of all of them then take turns, if they are no lanes. */
+bool interleaved(const geometry *g) { return g->dims[1] > 1 && g->strides[AT_X][1] < g->strides[AT_X][4]; }
+
 /* Whether no window begins or ends before the one in front of it: those over an input are then neighbours, and new ones
  * come last. */
 static bool ordered(const axis *a)
@@ -731,7 +736,7 @@ static bool place_held(context *c, sweep *s, int terms, int itemsize, int64_t *w
 bool plan_sweep(context *c, const geometry *g, int lifts, int terms, int itemsize, int gradient, bool past_cache, plan *made)
 {
     bool backward = terms > 0;
-    if (empty(g) || differs(g) || spread_parameter(g))
+    if (empty(g) || spread_parameter(g) || (differs(g) && (backward || interleaved(g))))
         return false;
     if (backward && !(ordered(&g->axes[0]) && ordered(&g->axes[1]) && ordered(&g->axes[2])))
         return false;

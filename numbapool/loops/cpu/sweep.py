@@ -159,7 +159,8 @@ def join_tall(f, x, logit, ring, tags, t, n, g, d, first, high, chunk, each, par
 
 def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par, raw, raw2, q, place, state, held):
     """The rows of the windows of output row (od, oh), joined column by column into t, which has padding on both sides."""
-    d, first, high = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh]
+    firsts, high = f[H_FIRST] + (n * f[G] + g) * f[H_PLANE], f[f[H_COUNT] + oh]
+    d, first = f[f[D_FIRST] + (n * f[G] + g) * f[D_PLANE] + od], f[firsts + oh]
     rows, down, deep = f[f[D_COUNT] + od] * high, f[H_STEP], f[D_STEP]
     size, skip, cells = place[5], place[6], place[7]
     if f[JOIN_TALL] and join_tall(f, x, logit, ring, tags, shift(t, skip), n, g, d, first, high, chunk, each, par, raw, raw2, q, place, state, held):
@@ -170,7 +171,7 @@ def join_rows(f, x, logit, ring, tags, t, total, n, g, od, oh, chunk, each, par,
         if f[OH] == 1 and rows == high and down * place[2] == cells:
             join_stream(shift(t, skip), total, p, rows, cells)
             return
-        moved = first - f[f[H_FIRST] + max(oh - 1, 0)]
+        moved = first - f[firsts + max(oh - 1, 0)]
         for i in range(max(high - moved, 0), high):  # the rows that no window had before
             ask_ahead(f, shift(p, i * down * place[2]), cells)
     one, two, block, blocks = p, p, 1, 0
@@ -228,13 +229,12 @@ def add_up(total, t, n, again):
         copy_row(total, t, n)
 
 
-def join_columns(f, t, u, chunk, each, pack, odd, cut, m):
+def join_columns(f, t, u, chunk, table, each, pack, odd, cut, m):
     """The columns of each window of the chunk, joined."""
     s, taps, apart = f[W_STRIDE], f[W_TAPS], f[W_STEP] * each
     if s == 0 or (each == 1 and taps >= LONG and s > 1):
         for i in range(m):
-            o = f[chunk + C_OUT] + i
-            at, count = (f[f[W_FIRST] + o] - f[chunk + C_START]) * each, f[f[W_COUNT] + o]
+            at, count = (f[table + i] - f[chunk + C_START]) * each, f[f[W_COUNT] + f[chunk + C_OUT] + i]
             if each > 1:
                 slide(shift(u, i * each), shift(t, at), each, count, apart)
             elif count >= LONG:
@@ -376,7 +376,8 @@ def sweep_forward(plan, data, slot, lo, hi):
                 for b in range(rows):
                     join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, od, oh + i + b, chunk, each, par, raw, raw2, q, place,
                               state, ends)
-                join_columns_of(f, t, u, chunk, each, pack, odd, cut, pitch, across, (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
+                join_columns_of(f, t, u, n, g, chunk, each, pack, odd, cut, pitch, across,
+                                (rows - 1) * across + m if rows > 1 else f[chunk + C_LANES])
                 together = across == m and step == m * s and runs == 1
                 for b in range(1, rows):
                     together = together and f[f[H_SHARE] + oh + i + b] == f[f[H_SHARE] + oh + i]
@@ -391,15 +392,15 @@ def sweep_forward(plan, data, slot, lo, hi):
         settle()
 
 
-def join_columns_of(f, t, u, chunk, each, pack, odd, cut, pitch, across, m):
+def join_columns_of(f, t, u, n, g, chunk, each, pack, odd, cut, pitch, across, m):
     """The columns of each window, for every component."""
-    o = f[chunk + C_OUT]
+    o, table = f[chunk + C_OUT], f[W_FIRST] + (n * f[G] + g) * f[W_PLANE] + f[chunk + C_OUT]
     for k in range(ACCUMULATORS):
         if f[TURN]:
-            turn_and_join(shift(u, k * CELLS), across, shift(t, k * CELLS), pitch, f[chunk + C_LENGTH], shift(f, f[W_FIRST] + o),
-                          shift(f, f[W_COUNT] + o), f[chunk + C_START], f[chunk + C_LANES], cut)
+            turn_and_join(shift(u, k * CELLS), across, shift(t, k * CELLS), pitch, f[chunk + C_LENGTH], shift(f, table), shift(f, f[W_COUNT] + o),
+                          f[chunk + C_START], f[chunk + C_LANES], cut)
         else:
-            join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, each, pack, odd, cut, m)
+            join_columns(f, shift(t, k * CELLS), shift(u, k * CELLS), chunk, table, each, pack, odd, cut, m)
 
 
 # ---------------------------------------------------------------- backward
@@ -699,7 +700,7 @@ def sweep_backward(plan, data, slot, lo, hi):
                         for b in range(some):
                             join_rows(f, x, logit, ring, tags, shift(t, b * pitch), total, n, g, rows[2 * b], rows[2 * b + 1], chunk, each, par,
                                       raw, raw2, q, place, state, ends)
-                        join_columns_of(f, t, u, chunk, each, pack, pack2, cut, pitch, across, f[chunk + C_LANES])
+                        join_columns_of(f, t, u, n, g, chunk, each, pack, pack2, cut, pitch, across, f[chunk + C_LANES])
                     for b in range(some):
                         od, oh = rows[2 * b], rows[2 * b + 1]
                         grad_row(f, grad, n, g, od, oh, chunk, each, gy)
