@@ -20,6 +20,7 @@ test: lint plain cuda capi-few
 	NUMBAPOOL_CAPI=build/capi-few $(RUN) -m pytest -n 2 --dist worksteal -q $(REST)
 
 # with the whole C library, and with its kernels for the processors before the newest, which give the same bits
+test-full: MARKS = not jit
 test-full: lint plain capi
 	for file in $(EMULATED); do $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $$file || exit 1; done
 	NUMBAPOOL_CAPI=build/capi $(RUN) -m pytest -n 2 --dist worksteal -q -m "not gpu" $(REST)
@@ -39,8 +40,9 @@ bench-gpu: .venv/gpu
 
 # the same formulas as plain Python, without a compiler between text and result
 .PHONY: plain
+MARKS = not jit and not full
 plain: .venv/test
-	$(if $(PLAIN),NUMBA_DISABLE_JIT=1 $(RUN) -m pytest -n 2 --dist worksteal -q -m "not jit and not full" $(PLAIN))
+	$(if $(PLAIN),NUMBA_DISABLE_JIT=1 $(RUN) -m pytest -n 2 --dist worksteal -q -m "$(MARKS)" $(PLAIN))
 
 # about five minutes: writes benchmarks/results/<machine>-<date>.json, and from it the README's table of times and docs/performance.png;
 # `make .venv/peers` before it adds other libraries to torch and JAX

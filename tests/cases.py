@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numba
 import numpy as np
 import oracle
 import pytest
@@ -386,7 +387,9 @@ def whole(request: pytest.FixtureRequest) -> bool:
 
 
 ALL = [(name, ndim) for name in CASES for ndim in (1, 2, 3)]
+PLAIN = numba.config.DISABLE_JIT  # where an element takes microseconds: gradients of 3d, by the loops of 2d, are left to test-full
+GRADIENTS = [pytest.param(name, ndim, marks=pytest.mark.full) if PLAIN and ndim == 3 else (name, ndim) for name, ndim in ALL]
 COMMON = ("max", "avg", "soft", "sort", "stochastic")  # one for each family of loops
 # by dtypes that share their arithmetic: all of float32, one pooling for each family of loops of the halves; the rest in test-full
-FLOATS = [(name, ndim, dtype) if dtype == "float32" or (ndim == 2 and name in COMMON)
+FLOATS = [(name, ndim, dtype) if (dtype == "float32" and not (PLAIN and ndim == 3)) or (ndim == 2 and name in COMMON)
           else pytest.param(name, ndim, dtype, marks=pytest.mark.full) for name, ndim in ALL for dtype in ("float32", "float16", "bfloat16")]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from cases import ALL, CASES, FLOATS, Example, examples
+from cases import CASES, FLOATS, GRADIENTS, Example, examples
 from test_forward import LAYOUTS, in_dtype
 
 import numbapool
@@ -20,7 +20,7 @@ def gradients(e: Example, grad, x, args=None, **more) -> list:
     return list(result) if isinstance(result, tuple) else [result]
 
 
-@pytest.mark.parametrize(("name", "ndim"), ALL)
+@pytest.mark.parametrize(("name", "ndim"), GRADIENTS)
 def test_finite_differences(name, ndim):
     rng = np.random.default_rng(5)
     for e in examples(name, ndim):

@@ -5,6 +5,8 @@ A cell is a value and its place, the flat position in the plane.  Columns meet i
 equal: that is what makes the first of equals, and the last NaN, win.  Choosing twice does no harm, so a long window is two overlapping
 parts of 2^i columns, which neighbouring windows share.
 
+Where windows along a row lie at any places, VECTOR joined rows are turned, so that columns are lanes, as in sweep.py.
+
 Windows of at most three rows and columns are chosen by short.py, whose functions take the place of `windows` and `choose`.
 
 Backward is formula-free: gx[index] += g.  The same loop, with `merge` = replace, is max_unpool.  Legend: see rows.py and sweep.py;

@@ -3,6 +3,7 @@
 Each row of the input is lifted once (to e^x and x e^x, say; a sum's and a maximum's rows are taken as they are), the rows
 of a window are joined column by column, and then the columns of each window: k + k steps and one lift where a loop over
 windows takes k * k of each.  All of it runs over unit-stride rows, in both memory orders.  Padding is cells that hold `start`.
+Where windows along a row lie at any places, or more than two apart, VECTOR joined rows are turned, so that columns are lanes, and turned back.
 
 Backward gathers.  A formula here has a gradient that is a product: what a window hands out (`terms`, times g) by what an
 element makes of the sum over its windows (`spread`).  So rows of terms are joined along the inverse tables, and every
@@ -21,9 +22,9 @@ from .rows import *  # noqa: F403
 
 BLOCK = 15  # rows that are summed before they go to a total: float32 sums of tall windows stay accurate
 # the loops over cells: called, since a copy at each of their places would take many times as long to compile
-CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "merge_both", "slide_by_powers", "copy_row", "fill_row", "strided_copy",
-          "strided_two", "strided_one", "pairs", "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "turn_and_join", "lift_cells",
-          "finish_cells", "terms_cells", "give")
+CALLED = ("merge_two", "merge_three", "merge_one", "merge_more", "merge_both", "slide_by_powers", "slide_down", "copy_row", "fill_row",
+          "strided_copy", "strided_two", "strided_one", "pairs", "pairs_and_even", "unweave", "weave_pairs", "weave_lanes", "halve", "turn_and_join",
+          "lift_cells", "finish_cells", "terms_cells", "give")
 BAND = 512  # cells of output rows that are worked on together: many short rows make one loop, whose end is slow, over all
 MANY = 6  # windows of so many columns a position apart are joined by powers of two
 LONG = 32  # a window of so many columns is summed by halves
