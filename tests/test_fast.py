@@ -380,6 +380,45 @@ def test_tall_windows_in_threads():
 
 
 @pytest.mark.jit
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_are_turned(dtype):
+    """Windows at any places, or more than two apart: bands of rows and what is left of them, parts of rows, both edges, a parameter."""
+    rng, single = np.random.default_rng(34), dtype == "float32"  # tiles of float64 are another size: in fewer poolings
+    for shape, window in (((1, 2, 37, 260), (5, 3, 2)), ((2, 1, 19, 61), ((2, 7), (1, 7), 0)), ((1, 3, 40, 70), ((3, 4), (2, 5), (0, 1))),
+                          ((1, 2, 37, 260), ((18, 101),)), ((2, 2, 9, 61), ((4, 40),)), ((1, 1, 5, 12), ((11, 300),)), ((1, 1, 60, 8), ((41, 5),))):
+        form, adaptive = ("adaptive_", True) if len(window) == 1 else ("", False)
+        axes = ([oracle.adaptive(n, o) for n, o in zip(shape[2:], window[0], strict=True)] if adaptive
+                else oracle.sliding_axes(shape[2:], *(v if isinstance(v, tuple) else (v, v) for v in window)))
+        x = rng.integers(-9, 9, shape).astype(np.float64) / 4
+        holes = np.where(rng.random(shape) < 0.02, NAN, np.where(rng.random(shape) < 0.3, -INF, x))
+        y, index = oracle.pool(oracle.maximum, holes, axes, return_indices=True)
+        g = rng.integers(-5, 6, y.shape).astype(dtype)
+        for name, sign in (("max", 1), ("min", -1))[:2 if single else 1]:
+            given, pool = (sign * holes).astype(dtype), getattr(numbapool, f"{form}{name}_pool2d")
+            found = pool(given, *window, return_indices=True)
+            np.testing.assert_array_equal(found[0], sign * y)
+            np.testing.assert_array_equal(found[1], index)
+            np.testing.assert_array_equal(pool(given, *window), sign * y)
+            again = getattr(numbapool, f"{form}{name}_pool2d_backward")(g, given, *window)
+            np.testing.assert_array_equal(again, indices_of(holes, index, g)[1])
+        given = x.astype(dtype)
+        for name in ("avg", "soft")[:2 if single else 1]:
+            pool, backward = (getattr(numbapool, f"{form}{name}_pool2d{end}") for end in ("", "_backward"))
+            y, gradient = gradient_of(x, g, axes, name == "soft")
+            testing.close(pool(given, *window), y, 4.0, f"{name} {window}")
+            testing.close(backward(g, given, *window), gradient, 40.0, f"gradient of {name} {window}")
+        if not single:
+            continue
+        p = rng.uniform(1.5, 3.5, shape[1])
+        pool, backward = (getattr(numbapool, f"{form}gem_pool2d{end}") for end in ("", "_backward"))
+        rows = np.moveaxis(np.ascontiguousarray(np.moveaxis(given, 1, -1)), -1, 1)  # by other loops
+        wide, few = rows.astype(np.float64), p.astype(dtype)
+        testing.close(pool(given, *window, p=few), pool(wide, *window, p=p), 10.0, f"gem {window}")
+        for found, wanted in zip(backward(g, given, *window, p=few), backward(g.astype(np.float64), wide, *window, p=p), strict=True):
+            testing.close(found, wanted, 100.0, f"gradient of gem {window}")
+
+
+@pytest.mark.jit
 @pytest.mark.parametrize("last", [False, True])
 def test_indices_in_rows_longer_than_what_is_worked_on_at_once(last):
     rng = np.random.default_rng(12)
