@@ -170,8 +170,8 @@ def _tiles(dtype: str, place: str) -> dict[str, Any]:
 def _choosing(shape: str | None) -> dict[str, Any]:
     """How the elements of a row of windows are chosen."""
     found = vars(select)
-    together = dict(choose_rows=select.choose_quads) if shape == "quad" else {}
-    return {} if shape in (None, "whole") else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"], **together)
+    together = select.choose_quads if shape == "quad" else select.choose_each
+    return {} if shape in (None, "whole") else dict(windows=found[f"{shape}_windows"], choose=found[f"choose_{shape}"], choose_rows=together)
 
 
 def _cells(dtype: str, wide: bool) -> dict[str, Any]:

@@ -263,10 +263,15 @@ def pads(f, n, g, od, oh, chunk, each, v, p):
 
 def choose_rows(f, x, n, g, od, oh, rows, chunk, each, s, best, where):
     """The chosen elements of some rows of windows of a chunk, and their places."""
-    m = f[chunk + C_LANES] * each
     if f[TURN]:
         choose_turned(f, x, n, g, od, oh, rows, chunk, s, best, where)
-        return
+    else:
+        choose_each(f, x, n, g, od, oh, rows, chunk, each, s, best, where)
+
+
+def choose_each(f, x, n, g, od, oh, rows, chunk, each, s, best, where):
+    """`choose_rows`, one after the other."""
+    m = f[chunk + C_LANES] * each
     for i in range(rows):
         choose(f, x, n, g, od, oh + i, chunk, each, s, shift(best, i * m), shift(where, i * m))
 
