@@ -15,7 +15,9 @@ import mock_cuda
 import numba
 import numpy as np
 from llvmlite import binding as llvm
+from numba.core import types as nb_types
 from numba.core.compiler_machinery import register_pass
+from numba.extending import intrinsic
 
 from numbapool import inlined, memory, numeric
 from numbapool.cuda import plan
@@ -112,7 +114,16 @@ def _quotient(a, b):
     return kind(np.int64(a) // np.int64(b))
 
 
-def _run(f, o, width, height, size):
+@intrinsic
+def operands(typingctx, address):
+    """The records of the operands, whose addresses lie there: tuples by value, as on a device, would be a hundred arguments of each function."""
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+    return nb_types.CPointer(nb_types.CPointer(nb_types.int64))(address), codegen
+
+
+def _run(head, table, width, height, size):
+    f, o = words(head), operands(table)
     for y in range(height):
         for x in range(width):
             for t in range(size):
@@ -142,7 +153,8 @@ class _Quick(inlined.Inlined):
 @functools.cache
 def runner(kernel: Kernel) -> Any:
     """A kernel as a function of its parameters, its grid and its block."""
-    function = types.FunctionType(_run.__code__, {"thread": kernel.jitted(Plain)["thread"], "__builtins__": __builtins__}, f"run_{kernel.name[-20:]}")
+    names = {"thread": kernel.jitted(Plain)["thread"], "words": memory.pointer("int64"), "operands": operands, "__builtins__": __builtins__}
+    function = types.FunctionType(_run.__code__, names, f"run_{kernel.name[-20:]}")
     return numba.njit(**OPTIONS, pipeline_class=_Quick, no_cfunc_wrapper=True)(function)
 
 
@@ -230,10 +242,10 @@ class Emulator:
         extents = self.mock.extents()
         EXTENTS[:2] = 0, len(extents)
         EXTENTS[2:2 + extents.size] = extents.ravel()
-        words = [int(w) for w in launch.parameters]
-        records = tuple(tuple(words[k:k + at.RECORD]) for k in range(at.HEAD, at.WORDS, at.RECORD))
+        words = launch.parameters.astype(np.int64)
+        table = words.ctypes.data + 8 * np.arange(at.HEAD, at.WORDS, at.RECORD)
         assert launch.grid[2] == 1
-        runner(self.kernels[launch.name])(tuple(words[:at.HEAD]), records, *launch.grid[:2], launch.block)
+        runner(self.kernels[launch.name])(words.ctypes.data, table.ctypes.data, *launch.grid[:2], launch.block)
         assert not EXTENTS[0], f"{launch.name} reads or writes {EXTENTS[0]} times beyond its arrays or misaligned, last at {EXTENTS[-1]:#x}"
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
