@@ -178,17 +178,20 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def ring(axes: Axes, lifts: int, cells: int, backward: bool, itemsize: int, together: int = 0) -> tuple[int, int]:
-    """How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too, and `together` ones."""
-    sizes, least = [], []
+def ring(axes: Axes, row: int, backward: bool, together: int = 0, lines: int = 0) -> tuple[int, int]:
+    """How many planes and rows of lifted elements are kept, of `row` bytes each: those of a window where the next needs some of them, too, and
+    `together` ones; where planes are needed again, and that fits, all `lines` of theirs.
+    """
+    sizes, least, again = [], [], []
     for axis, more in zip(axes[:2], (0, together), strict=True):
         span = int(((axis.count - 1) * axis.step + 1).max()) + more
         least.append(min(power_of_two(span), power_of_two(2 * axis.step + 1)))  # three rows of a window side by side
-        again = backward or (axis.first[..., 1:] < reach(axis)[..., :-1]).any()
-        sizes.append(power_of_two(span) if again else least[-1])
-    if prod(sizes) * lifts * cells * itemsize > RING:
-        return least[0], least[1]
-    return sizes[0], sizes[1]
+        again.append(backward or (axis.first[..., 1:] < reach(axis)[..., :-1]).any())
+        sizes.append(power_of_two(span) if again[-1] else least[-1])
+    whole = max(sizes[1], power_of_two(lines))
+    if lines and again[0] and sizes[0] * whole * row <= RING:
+        return sizes[0], whole
+    return (sizes[0], sizes[1]) if prod(sizes) * row <= RING else (least[0], least[1])
 
 
 def held_rows(cover: np.ndarray, size: int, together: int) -> int:
@@ -383,7 +386,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     buffer.place(at.W_COUNT, axes[2].count)
     buffer.place(at.W_SHARE, axes[2].share)
     cells = -(-int((parts[:, at.C_HI] - parts[:, at.C_LO]).max()) * width // 16) * 16
-    rows = ring(axes, lifts, cells, backward, itemsize, turn if backward else 0) if lifts else (1, 1)
+    lines = dims[3] if dims[2] > 1 and len(parts) == 1 else 0
+    rows = ring(axes, lifts * cells * itemsize, backward, turn if backward else 0, lines) if lifts else (1, 1)
     head[at.ROW_CELLS], head[at.RING_D], head[at.RING_H] = cells, rows[0] - 1, rows[1] - 1
     work = _memory(head, at.TAGS_AT, prod(rows), lifts * cells * itemsize, 0)
     if backward:

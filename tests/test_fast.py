@@ -554,6 +554,31 @@ def test_gradients_of_choices_one_axis_after_the_other(name, dtype, monkeypatch)
     assert sum(r > 0 for r in rows) > len(rows) // 2
 
 
+@pytest.mark.parametrize("name", ["soft", "avg"])
+def test_rows_are_kept_from_plane_to_plane(name, monkeypatch):
+    """What windows of several planes share is lifted, and handed out, once: numbers are those of rows made anew for each plane."""
+    rng, build = np.random.default_rng(35), sweeps.build
+    forward, backward = getattr(numbapool, f"{name}_pool3d"), getattr(numbapool, f"{name}_pool3d_backward")
+    for shape, window in (((2, 2, 6, 9, 21), (3, 1, 1)), ((1, 2, 7, 19, 12), (4, (3, 3, 2), 2)), ((1, 1, 5, 20, 40), ((3, 11, 3), 1, (1, 5, 1))),
+                          ((1, 1, 3, 5, 1300), ((2, 3, 5), 1, 1)), ((1, 2, 6, 70, 20), ((2, 3, 4), (1, 2, 3), 0)), ((2, 6, 5, 9, 3), (3, 1, 1))):
+        last = shape[-1] == 3
+        x, found, rows = rng.standard_normal(shape).astype(np.float32), [], []
+        for kept in (True, False):
+            with monkeypatch.context() as patch:
+                patch.setattr(sweeps, "cached", lambda extent, *a, rows=rows: rows.append(build(*a)) or rows[-1])
+                patch.setattr(operation, "CALLS", prepared.Remembered())
+                if not kept:
+                    patch.setattr(sweeps, "RING", 0)
+                y = forward(x, *window, channels_last=last)
+                g = np.random.default_rng(36).standard_normal(y.shape).astype(np.float32)
+                found.append((y, backward(g, x, *window, channels_last=last)))
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
+        most, least = ([max(p.integers[field] for p in made) for field in (layout.HELD_H, *(layout.RING_H,) * (name == "soft"))]
+                       for made in (rows[:2], rows[2:]))
+        assert all(a > b for a, b in zip(most, least, strict=True)) or shape[-1] == 1300, (shape, most, least)
+
+
 CUBES = {"max": {}, "min": {}, "avg": {}, "soft": {"temperature": 0.5}, "lip": {}, "lp": {"norm_type": 2.0}, "gem": {"p": np.array([1.5, 2.5])}}
 
 

@@ -343,17 +343,23 @@ static bool overlap(const axis *a)
     return false;
 }
 
-/* How many planes and rows of lifted elements are kept: those of a window where the next needs some of them, too, and `together` ones. */
-static void ring(const axis axes[3], int lifts, int64_t row, bool backward, int64_t together, int64_t sizes[2])
+/* How many planes and rows of lifted elements are kept, of `row` bytes each: those of a window where the next needs some of them, too, and
+ * `together` ones; where planes are needed again, and that fits, all `lines` of theirs. */
+static void ring(const axis axes[3], int64_t row, bool backward, int64_t together, int64_t lines, int64_t sizes[2])
 {
     int64_t few[2];
+    bool again[2];
     for (int i = 0; i < 2; i++) {
         const axis *a = &axes[i];
         int64_t span = power_of_two((largest(a->count, a->outputs) - 1) * a->step + 1 + (i ? together : 0));
         few[i] = least(span, power_of_two(2 * a->step + 1)); /* three rows of a window side by side */
-        sizes[i] = backward || overlap(a) ? span : few[i];
+        again[i] = backward || overlap(a);
+        sizes[i] = again[i] ? span : few[i];
     }
-    if (times(times(sizes[0], sizes[1]), lifts * row) > SWEEP_RING)
+    int64_t whole = most(sizes[1], power_of_two(lines));
+    if (lines && again[0] && times(times(sizes[0], whole), row) <= SWEEP_RING)
+        sizes[1] = whole;
+    else if (times(times(sizes[0], sizes[1]), row) > SWEEP_RING)
         memcpy(sizes, few, sizeof few);
 }
 
@@ -692,8 +698,9 @@ static int64_t place_ring(sweep *s, int lifts, bool backward, int itemsize)
         cells = most(cells, part[AT_C_HI] - part[AT_C_LO]);
     }
     cells = rounded(cells * s->width, 16);
+    int64_t lines = s->g.dims[2] > 1 && s->parts.rows == 1 ? s->g.dims[3] : 0;
     if (lifts)
-        ring(s->g.axes, lifts, cells * itemsize, backward, backward ? s->turn : 0, rows);
+        ring(s->g.axes, lifts * cells * itemsize, backward, backward ? s->turn : 0, lines, rows);
     s->b.head[AT_ROW_CELLS] = cells;
     s->b.head[AT_RING_D] = rows[0] - 1;
     s->b.head[AT_RING_H] = rows[1] - 1;

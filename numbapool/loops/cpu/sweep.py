@@ -143,6 +143,12 @@ def lifted(f, x, logit, ring, tags, n, g, d, h, chunk, each, par, raw, raw2, q, 
     return row
 
 
+def forget_rows(tags, n):
+    """Keep none of the rows that were."""
+    for i in range(n):
+        tags[i] = -1
+
+
 def join_tall(f, x, logit, ring, tags, t, n, g, d, first, high, chunk, each, par, raw, raw2, q, place, state, held):
     """`join_rows` of windows that overlap much; whether it suits them."""
     size, cells, last = place[5], place[7], first + high
@@ -366,8 +372,8 @@ def sweep_forward(plan, data, slot, lo, hi):
                     shares(f, chunk, each, shift(number, b * across))
             band = min(band, last - oh)
             parameters_of(f, a, n, g, each, max(band * max(pitch, across) // each, f[chunk + C_LANES]), par)
-            for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
-                tags[i] = -1
+            if r == lo or od == 0 or f[CHUNKS] > 1:  # else rows of the plane before may serve
+                forget_rows(tags, (f[RING_D] + 1) * (f[RING_H] + 1))
             forget(f[JOIN_TALL], state)
             place, step = place_of(f, n, g, chunk, each), f[RECORDS + RECORD * Y + 3]
             runs, run, apart, s = runs_of(f, Y, f[chunk + C_LANES], each)
@@ -437,17 +443,17 @@ def grad_row(f, grad, n, g, od, oh, chunk, each, gy):
             out[j] = load(row, j * s)
 
 
-def turn_row(f, a, n, g, od, oh, u, chunk, each, gy, share, number, par, pack, q):
+def slope_row(f, a, n, g, od, oh, u, chunk, each, gy, share, number, par, pack, q):
     """g dy/dparameter of the windows of a chunk, each to its place in an output-shaped array."""
     p, at = reals(a[GRAD_PARAM]), spot(f, GRAD_PARAM, n, g, od, oh, f[chunk + C_OUT])
     across, s = row_step(f, GRAD_PARAM), lane_step(f, GRAD_PARAM)
-    turn_run(pack, u, f[chunk + C_LANES] * each, gy, share, number, par, q)
+    slope_run(pack, u, f[chunk + C_LANES] * each, gy, share, number, par, q)
     for i in range(f[chunk + C_LANES]):
         for l in range(each):
             p[at + i * across + l * s] = pack[i * each + l]
 
 
-def turn_run(out, u, n, gy, share, number, par, q):
+def slope_run(out, u, n, gy, share, number, par, q):
     """g dy/dparameter of a run of windows."""
     for j in range(n):
         out[j] = gy[j] * param_slope(get_cell(u, j), REFERENCE, share * number[j], *(q + lane_params(par, j)))
@@ -679,10 +685,9 @@ def sweep_backward(plan, data, slot, lo, hi):
                 pads(f, shift(t, b * pitch), chunk, each)
             parameters_of(f, a, n, g, each, max(f[chunk + C_LENGTH], f[chunk + C_LANES]), par)
             shares(f, chunk, each, number)
-            for i in range((f[RING_D] + 1) * (f[RING_H] + 1)):
-                tags[i] = -1
-            for i in range((f[HELD_D] + 1) * (f[HELD_H] + 1)):
-                held_tags[i] = -1
+            if r == lo or d == 0 or f[SLICES] > 1:  # else rows of the plane before may serve
+                forget_rows(tags, (f[RING_D] + 1) * (f[RING_H] + 1))
+                forget_rows(held_tags, (f[HELD_D] + 1) * (f[HELD_H] + 1))
             forget(f[JOIN_TALL], state)
             forget(f[COVER_TALL], state2)
             for k in range(TERMS):
@@ -707,7 +712,7 @@ def sweep_backward(plan, data, slot, lo, hi):
                         grad_row(f, grad, n, g, od, oh, chunk, each, gy)
                         sums, share = shift(u, b * across), real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh])
                         if LEARNS:
-                            turn_row(f, a, n, g, od, oh, sums, chunk, each, gy, share, number, par, pack, q)
+                            slope_row(f, a, n, g, od, oh, sums, chunk, each, gy, share, number, par, pack, q)
                         to = shift(held, held_slot(f, od, oh) * TERMS * f[HELD_CELLS])
                         if not terms_cells(to, f[HELD_CELLS], sums, f[chunk + C_LANES] * each, gy, share, number, par, q):
                             mark(a, p)
