@@ -148,7 +148,7 @@ def test_nan_and_infinity(gpu, function):
 
 
 @pytest.mark.parametrize("name", ["max", *(pytest.param(n, marks=full) for n in ("avg", "min", "sum", "std"))])
-def test_nan_is_left_out(gpu, name):
+def test_nan_is_left_out(request, gpu, name):
     """In both memory orders, of windows that share vectors and of windows that are cut; gradients, and places of a window without a number, too."""
     rng = np.random.default_rng(5)
     for shape, function, args in (((2, 4, 8, 12), f"{name}_pool2d", (2,)), ((2, 4, 8, 12), f"{name}_pool2d", (3, 2, 1)),
@@ -159,7 +159,7 @@ def test_nan_is_left_out(gpu, name):
         if not args:
             x[0, 1], x[0, 2, :40] = np.nan, np.nan  # of one plane nothing is known, of another one no number of the first parts
         forward, back = getattr(nbp, function), getattr(nbp, f"{function}_backward")
-        for memory in (x, last(x)):
+        for memory in (x, last(x))[:2 if whole(request) or args == (2,) else 1]:
             y = forward(memory, *args, ignore_nan=True)
             np.testing.assert_allclose(forward(gpu.array(memory), *args, ignore_nan=True).get(), y, 4e-6, 4e-6)
             if name in ("max", "min"):

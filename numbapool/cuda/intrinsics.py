@@ -221,6 +221,33 @@ def muladd(typingctx, a, b, c):  # noqa: ANN001, ANN202
     return a(a, b, c), codegen
 
 
+def _in_memory(context, builder, kind, values):  # noqa: ANN001, ANN202
+    """A pointer to the values, side by side."""
+    place = cgutils.alloca_once(builder, context.get_data_type(kind), size=len(values))
+    for i, value in enumerate(values):
+        builder.store(value, builder.gep(place, [_word(i)]))
+    return place
+
+
+@intrinsic
+def header(typingctx, f):  # noqa: ANN001, ANN202
+    """A pointer to a tuple's integers: passed on as tuples, a kernel's parameters are a hundred arguments of each function.  PTX is the same."""
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        return _in_memory(context, builder, types.int64, cgutils.unpack_tuple(builder, args[0]))
+    return types.CPointer(types.int64)(f), codegen
+
+
+@intrinsic
+def records(typingctx, o):  # noqa: ANN001, ANN202
+    """A pointer to pointers to the integers of a tuple's tuples."""
+    kind = types.CPointer(types.int64)
+
+    def codegen(context, builder, signature, args):  # noqa: ANN001, ANN202
+        each = [_in_memory(context, builder, types.int64, cgutils.unpack_tuple(builder, r)) for r in cgutils.unpack_tuple(builder, args[0])]
+        return _in_memory(context, builder, kind, each)
+    return types.CPointer(kind)(o), codegen
+
+
 def _own_thread():
     return np.int64(cuda.threadIdx.x)
 
@@ -241,7 +268,8 @@ def _blocks_y():
     return np.int64(cuda.gridDim.y)
 
 
-PLACES = {"own_thread": _own_thread, "threads": _threads, "block_x": _block_x, "block_y": _block_y, "blocks_y": _blocks_y}
+PLACES = {"header": header, "records": records, "own_thread": _own_thread, "threads": _threads, "block_x": _block_x, "block_y": _block_y,
+          "blocks_y": _blocks_y}
 
 
 # ---------------------------------------------------------------- compiling

@@ -6,7 +6,7 @@ from .layout import *  # noqa: F403
 
 def kernel(f, o):
     """All tasks of a launch."""
-    thread(f, o, block_x(), block_y(), blocks_y(), threads(), own_thread())
+    thread(header(f), records(o), block_x(), block_y(), blocks_y(), threads(), own_thread())
 
 
 def thread(f, o, x, y, height, size, t):
