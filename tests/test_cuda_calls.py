@@ -4,6 +4,7 @@ from __future__ import annotations
 import mock_cuda
 import numpy as np
 import pytest
+from cases import whole
 from emulator import Emulator
 from test_cuda import close, full
 
