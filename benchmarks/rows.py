@@ -64,7 +64,7 @@ WINDOWS = {
         "adaptive-50x50": Window({"output_size": 50}, "adaptive_"),
         "global": Window({}, "global_"),
     },
-    3: {"2x2x2/s2": sliding(2, 2), "3x3x3/s2/p1": sliding(3, 2, 1)},
+    3: {"2x2x2/s2": sliding(2, 2), "3x3x3/s2/p1": sliding(3, 2, 1), "3x3x3/s1/p1": sliding(3, 1, 1)},
 }
 
 SIMPLE = r"2(x2)*/s2"  # the windows that everything is measured with
@@ -221,7 +221,8 @@ def default_rows() -> list[Row]:
         *rows_of(MAIN, SIMPLE, (CACHED, TINY), orders=(FIRST,)),
         *rows_of(MAIN, SIMPLE, dtypes=("float16", "bfloat16", "float64"), orders=(FIRST,)),
         *rows_of(MAIN, SIMPLE, threads=(2,)),
-        *rows_of(MAIN, SIMPLE, (LONG, VOLUME), orders=(FIRST,)),
+        *rows_of(MAIN, SIMPLE, (LONG,), orders=(FIRST,)),
+        *rows_of(MAIN, ".*", (VOLUME,), orders=(FIRST,)),
         *rows_of(MAIN, SIMPLE + r"|3x3/s2/p1|3x3/s1/p1", (TAIL,), orders=(FIRST,)),
         *rows_of(MAIN, "global", (HEAD,)),
     ]
