@@ -49,7 +49,7 @@ LOOPS = (
 )
 
 
-SPECIAL = ("QUAD", "QUAD_CHANNELS", "NINE_CHANNELS", "EIGHT", "THREE_ROWS", "PLANES")  # loops of folds that take some windows alone
+SPECIAL = ("QUAD", "QUAD_CHANNELS", "EIGHT")  # loops of folds that take windows side by side: results are bit for bit those of any others
 KINDS = ("avg", "soft", "max", "lip", "std", "idw", "lp")  # plain sums, exponentials, choices, logits, first passes, a parameter
 
 
@@ -348,8 +348,8 @@ def entries() -> list[Entry]:
 def few() -> list[Entry]:
     """The kernels of a library to test with: all of float32 and half types, and of other dtypes the general ones of some poolings.
 
-    Of float64 those, too, whose order of summing Python's results have, for the parts of composed poolings.  Loops for some windows alone, whose
-    results are those of the general ones, are there for one formula of a kind.
+    Of float64 those, too, whose order of summing Python's results have, for the parts of composed poolings.  Loops for windows side by side are there
+    for one formula of a kind.
     """
     some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", "detail", *PARTS)),
             *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64", "uint64"))}
