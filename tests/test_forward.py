@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import ALL, CASES, FLOATS, Example, examples
+from cases import ALL, CASES, FLOATS, Example, examples, whole
 
 import numbapool
 from numbapool.testing import TOLERANCE
@@ -42,8 +42,8 @@ def test_registry_is_complete():
 
 
 @pytest.mark.parametrize(("name", "ndim"), ALL)
-def test_float64(name, ndim):
-    for e in examples(name, ndim):
+def test_float64(name, ndim, request):
+    for e in examples(name, ndim, every=whole(request)):
         y, index = e.expected()
         out = np.full(y.shape, np.nan)
         got = run(e, e.x, out=out)
