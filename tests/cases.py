@@ -390,15 +390,15 @@ ALL = [(name, ndim) for name in CASES for ndim in (1, 2, 3)]
 PLAIN = numba.config.DISABLE_JIT  # where an element takes microseconds: gradients of 3d, by the loops of 2d, are left to test-full
 GRADIENTS = [pytest.param(name, ndim, marks=pytest.mark.full) if PLAIN and ndim == 3 else (name, ndim) for name, ndim in ALL]
 COMMON = ("max", "avg", "soft", "sort", "stochastic")  # one for each family of loops
-HALVED = ("max", "soft")  # whose bfloat16 is tried where nobody asks for the full suite
+CHOSEN = ("max", "soft")  # whose other dtypes are tried where nobody asks for the full suite
 
 
-def by_dtype(names: Iterable[str], dtypes: Iterable[str], chosen: Container[str] = ("max", "soft")) -> list[Any]:
+def by_dtype(names: Iterable[str], dtypes: Iterable[str], chosen: Container[str] = CHOSEN) -> list[Any]:
     """(name, dtype) for parametrize: float32 of all, of other dtypes the chosen ones, each for a kind of loop; the rest in test-full."""
     return [(n, d) if d == "float32" or n in chosen else pytest.param(n, d, marks=pytest.mark.full) for n in names for d in dtypes]
 
 
 # by dtypes that share their arithmetic: all of float32, one pooling for each family of loops of the halves; the rest in test-full
 FLOATS = [(name, ndim, dtype) if (dtype == "float32" and not (PLAIN and ndim == 3))
-          or (ndim == 2 and ((name in COMMON and dtype == "float16") or (name in HALVED and dtype == "bfloat16")))
+          or (ndim == 2 and ((name in COMMON and dtype == "float16") or (name in CHOSEN and dtype == "bfloat16")))
           else pytest.param(name, ndim, dtype, marks=pytest.mark.full) for name, ndim in ALL for dtype in ("float32", "float16", "bfloat16")]
