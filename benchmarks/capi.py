@@ -55,7 +55,7 @@ def repeated(call: Callable[[], Any], times: int) -> None:
         call()
 
 
-def labels() -> Iterator[tuple]:
+def rows() -> Iterator[tuple]:
     """Every row: pooling, window, direction, order, dtype, threads."""
     for pool in ("avg", "max", "soft"):
         for window in WINDOWS:
@@ -67,6 +67,12 @@ def labels() -> Iterator[tuple]:
         yield pool, "2x2", False, False, "float16", 1
 
 
+def label(row: tuple) -> str:
+    """What a row is called."""
+    pool, window, backward, channels_last, dtype, threads = row
+    return f"{pool} {'backward' if backward else 'forward'} {window} {'channels-last' if channels_last else 'channels-first'} {dtype} {threads}t"
+
+
 def measure(capi: Capi, row: tuple, seconds: float) -> dict[str, Any]:
     """Milliseconds of both, and C's by Python's."""
     pool, window, backward, channels_last, dtype, threads = row
@@ -75,9 +81,9 @@ def measure(capi: Capi, row: tuple, seconds: float) -> dict[str, Any]:
     calls = contenders(capi, pool, window, backward, channels_last, dtype, LARGE)
     many = {name: timing.Contender(functools.partial(repeated, call, AT_ONCE if threads > 1 else 1)) for name, call in calls.items()}
     times = timing.interleaved(many, seconds, rest=0.01 if threads > 1 else 0.0)
-    label = f"{pool} {'backward' if backward else 'forward'} {window} {'channels-last' if channels_last else 'channels-first'} {dtype} {threads}t"
     each = 1e3 / (AT_ONCE if threads > 1 else 1)
-    return {"label": label, **{n: round(each * t.median, 4) for n, t in times.items()}, "ratio": round(times["C"].median / times["Python"].median, 3)}
+    milliseconds = {n: round(each * t.median, 4) for n, t in times.items()}
+    return {"label": label(row), **milliseconds, "ratio": round(times["C"].median / times["Python"].median, 3)}
 
 
 def small_call(capi: Capi) -> dict[str, float]:
@@ -104,14 +110,13 @@ def sweep(only: str, seconds: float) -> dict[str, Any]:
     library = (cffi_module.library() / "lib" / "libnumbapool.so").resolve()
     with tempfile.TemporaryDirectory() as folder:
         capi = Capi(load(Path(folder)))
-        rows = []
-        for row in labels():
-            if re.search(only, " ".join(map(str, row))):
-                rows.append(measure(capi, row, seconds))
-                print(f"{rows[-1]['label']:<56} Python {rows[-1]['Python']:9.3f} ms  C {rows[-1]['C']:9.3f} ms  {rows[-1]['ratio']:.3f}", flush=True)
+        measured = []
+        for row in (r for r in rows() if re.search(only, label(r))):
+            measured.append(measure(capi, row, seconds))
+            print("{label:<56} Python {Python:9.3f} ms  C {C:9.3f} ms  {ratio:.3f}".format(**measured[-1]), flush=True)
         isa = capi.ffi.string(capi.lib.numbapool_isa()).decode()
-        result = {"isa": isa, "bytes": library.stat().st_size, "load_ms": loading(library), "small_us": small_call(capi), "rows": rows}
-    ratios = [row["ratio"] for row in rows]
+        result = {"isa": isa, "bytes": library.stat().st_size, "load_ms": loading(library), "small_us": small_call(capi), "rows": measured}
+    ratios = [row["ratio"] for row in measured]
     if ratios:
         print(f"C by Python: median {median(ratios):.3f}, largest {max(ratios):.3f}")
     print(f"{isa}; {result['bytes'] / 1e6:.1f} MB; load {result['load_ms']} ms; a call of 16 elements in us: {result['small_us']}")
