@@ -22,10 +22,11 @@ from numba.core.ssa import reconstruct_ssa
 from numba.core.typed_passes import NativeLowering, NopythonTypeInference, PreLowerStripPhis
 from numba.core.untyped_passes import ReconstructSSA
 
-# passes for closures, lists, array expressions, `with`, literals and generators, of which there are none here: a tenth of the time
+# passes for closures, lists, array expressions, `with`, literals and generators, of which there are none here: a tenth of the time.  The last one
+# says where variables end, which counts for objects with a number of references; of numbers each would be overwritten by a zero there
 NEEDLESS = frozenset(("WithLifting", "InlineClosureLikes", "InlineInlinables", "InlineOverloads", "FindLiterallyCalls", "LiteralUnroll",
                       "LiteralPropagationSubPipelinePass", "MakeFunctionToJitFunction", "RewriteDynamicRaises", "NopythonRewrites",
-                      "DumpParforDiagnostics", "IRProcessing"))
+                      "DumpParforDiagnostics", "IRProcessing", "IRLegalization"))
 
 
 class _Context:
@@ -166,6 +167,14 @@ class _Lower(Lower):
         for name, value in (("tune-cpu", self.tuning), ("prefer-vector-width", "512")):
             if value:
                 set.add(self.function.attributes, f'"{name}"="{value}"')  # past the names that llvmlite knows
+
+    def storevar(self, value: Any, name: str, argidx: int | None = None) -> None:
+        """Assign to a variable; what it was before is no object that is to be let go."""
+        if argidx is not None or name in self._singly_assigned_vars:
+            super().storevar(value, name, argidx)
+        else:
+            self._alloca_var(name, self.typeof(name))
+            self.builder.store(value, self.getvar(name))
 
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
         """Lower an operator of two operands; one of a constant, as x ** 2 is, as Numba does."""
