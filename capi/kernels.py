@@ -23,8 +23,8 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 # the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
 HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "GATHER")}
-# votes of other integers are counted in int64
-VOTED = ("float32", "float64", "uint8", "int64", "uint64")
+# what is chosen from, and votes are counted of, in its own dtype; other integers are, in one of these that holds them (slices.c)
+CHOSEN = (*FLOATS, "uint8", "int64")
 COMMON = ("avg", "soft")  # folds that have the loop for 3x3 windows not in float32 alone
 SURVEYING = ("std", "idw", "edscw")  # folds with a first pass over their windows that have loops for 2x2 windows, in float32
 WIDE = ("float32", "float64")
@@ -206,7 +206,7 @@ def select(pooling: str) -> Iterator[Entry]:
     Places of 64 bits serve every plane; those of 32 bits are faster.
     """
     formula = module(pooling)
-    for dtype in (d for d in DTYPES if d != "bool"):
+    for dtype in CHOSEN:
         def entry(loop: str, make: Callable[..., Any], *arguments: Any, backward: bool = False, plain: bool = False, dtype: str = dtype) -> Entry:
             return Entry(pooling, backward, dtype, loop, lambda: make(*arguments), plain, loop == "PLACES_WIDE" and dtype in FLOATS)
 
@@ -257,7 +257,7 @@ def ignoring_select(formula: Any) -> Iterator[Entry]:
 
 def vote(pooling: str) -> Iterator[Entry]:
     """The kernels of a vote, which always tell places."""
-    for dtype in VOTED:
+    for dtype in (d for d in CHOSEN if d not in HALVES):
         for loop, few in (("VOTE_FEW", True), ("VOTE_SORTED", False)):
             yield Entry(pooling, False, dtype, loop, lambda dtype=dtype, few=few: kernels.vote_kernel(dtype, True, few), True, not few)
 
@@ -351,8 +351,8 @@ def few() -> list[Entry]:
     Of float64 those, too, whose order of summing Python's results have, for the parts of composed poolings.  Loops for windows side by side are there
     for one formula of a kind.
     """
-    some = {*((f, "float64") for f in ("avg", "soft", "max", "index", "weigh", "detail", *PARTS)),
-            *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64", "uint64"))}
+    some = {*((f, "float64") for f in ("avg", "soft", "max", "mode", "index", "weigh", "detail", *PARTS)),
+            *((f, d) for f in ("max", "index", "mode") for d in ("uint8", "int64")), ("index", "uint64")}
     sums = {*((f, "float64", loop) for f in COMMON for loop in ("SWEEP", "SWEEP_STRAIGHT", "PLANES")), ("max", "float64", "PLACES_SEPARATE")}
     return [e for e in entries() if (e.dtype in ("float32", *HALVES) and (e.loop not in SPECIAL or e.formula in KINDS))
             or (e.plain and (e.formula, e.dtype) in some) or (e.formula, e.dtype, e.loop) in sums]

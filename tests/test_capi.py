@@ -151,6 +151,32 @@ def test_integers(capi, name, dtype):
         agree(capi.backward(e.function, grad, x, *e.args, **e.kwargs)[0], e.backward(grad, x, *e.args, **e.kwargs), dtype, True, e.label)
 
 
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_of_every_size(capi, dtype):
+    """The least and the greatest, and neighbours of the latter, which few bits do not tell apart: against NumPy alone."""
+    least, greatest = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    x = np.random.default_rng(3).choice(np.array([least, greatest - (dtype != "bool"), greatest], dtype), (2, 3, 8, 18))
+    x[0, 0, :2, :2], x[0, 0, :2, 2:4] = least, greatest
+    for y in orders(x):
+        fours = np.moveaxis(y.reshape(2, 3, 4, 2, 9, 2), 3, 4).reshape(2, 3, 4, 9, 4)
+        for name, expected in (("max_pool2d", fours.max(-1)), ("min_pool2d", fours.min(-1)), ("mode_pool2d", most_frequent(fours))):
+            agree(capi.forward(name, y, 2)[0], expected, dtype, True, name)
+        got, places = capi.forward("max_pool2d", y, 2, indexed=True)
+        agree(got, fours.max(-1), dtype, True, "with places")
+        agree(np.take_along_axis(y.reshape(2, 3, -1), places.reshape(2, 3, -1), -1).reshape(got.shape), got, dtype, True, "places")
+        for real in (np.float32, np.float64):
+            grad = np.ones(got.shape, real)
+            expected = np.zeros(y.shape, real)
+            np.put_along_axis(expected.reshape(2, 3, -1), places.reshape(2, 3, -1), 1, -1)
+            agree(capi.backward("max_pool2d", grad, y, 2)[0], expected, dtype, True, "gradient")
+
+
+def most_frequent(values: np.ndarray) -> np.ndarray:
+    """Along the last axis; of equally frequent ones the smallest."""
+    counts = (values[..., :, None] == values[..., None, :]).sum(-1)
+    return np.where(counts == counts.max(-1, keepdims=True), values, values.max(-1, keepdims=True)).min(-1)
+
+
 @pytest.mark.parametrize("name", [n for n in functions.poolings() if CASES[n].indexed] + ["fractional_max"])
 def test_backward_by_indices(capi, name):
     for e in (in_dtype(e, np.float32) for e in examples(name, 2, few=True)):

@@ -21,8 +21,12 @@ typedef void convert_row(const char *from, int64_t from_step, char *to, int64_t 
     static void name(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t n)       \
     {                                                                                                 \
         const source *f = (const source *)(const void *)from;                                         \
-        target *t = (target *)(void *)to;                                                             \
-        for (int64_t i = 0; i < n; i++) {                                                             \
+        target *restrict t = (target *)(void *)to;                                                    \
+        for (int64_t i = 0; from_step == 1 && to_step == 1 && i < n; i++) {                           \
+            source v = f[i];                                                                          \
+            t[i] = value;                                                                             \
+        }                                                                                             \
+        for (int64_t i = 0; (from_step != 1 || to_step != 1) && i < n; i++) {                         \
             source v = f[i * from_step];                                                              \
             t[i * to_step] = value;                                                                   \
         }                                                                                             \
@@ -48,16 +52,22 @@ CONVERTED(from_half, uint16_t, float, half_value(v))
 CONVERTED(to_half, float, uint16_t, (uint16_t)half_bits(v))
 CONVERTED(from_bfloat, uint16_t, float, bfloat_value(v))
 CONVERTED(to_bfloat, float, uint16_t, bfloat_bits(v))
-CONVERTED(from_int8, int8_t, int64_t, v)
-CONVERTED(from_int16, int16_t, int64_t, v)
-CONVERTED(from_int32, int32_t, int64_t, v)
-CONVERTED(from_uint16, uint16_t, int64_t, v)
-CONVERTED(from_uint32, uint32_t, int64_t, v)
-CONVERTED(to_int8, int64_t, int8_t, (int8_t)v)
-CONVERTED(to_int16, int64_t, int16_t, (int16_t)v)
-CONVERTED(to_int32, int64_t, int32_t, (int32_t)v)
-CONVERTED(to_uint16, int64_t, uint16_t, (uint16_t)v)
-CONVERTED(to_uint32, int64_t, uint32_t, (uint32_t)v)
+CONVERTED(int8_to_float, int8_t, float, (float)v)
+CONVERTED(float_to_int8, float, int8_t, (int8_t)v)
+CONVERTED(int16_to_float, int16_t, float, (float)v)
+CONVERTED(float_to_int16, float, int16_t, (int16_t)v)
+CONVERTED(uint16_to_float, uint16_t, float, (float)v)
+CONVERTED(float_to_uint16, float, uint16_t, (uint16_t)v)
+CONVERTED(int32_to_double, int32_t, double, (double)v)
+CONVERTED(double_to_int32, double, int32_t, (int32_t)v)
+CONVERTED(uint32_to_double, uint32_t, double, (double)v)
+CONVERTED(double_to_uint32, double, uint32_t, (uint32_t)v)
+CONVERTED(int8_to_int64, int8_t, int64_t, v)
+CONVERTED(int16_to_int64, int16_t, int64_t, v)
+CONVERTED(uint16_to_int64, uint16_t, int64_t, v)
+CONVERTED(int32_to_int64, int32_t, int64_t, v)
+CONVERTED(uint32_to_int64, uint32_t, int64_t, v)
+CONVERTED(turned, uint64_t, uint64_t, v ^ (uint64_t)1 << 63) /* of the same order with a sign and without */
 CONVERTED(same_octets, uint8_t, uint8_t, v)
 
 #if defined(__x86_64__)
@@ -109,16 +119,36 @@ __attribute__((target("avx2"))) static void to_bfloat_fast(const char *from, int
 
 static convert_row *conversion(dtype from, dtype to)
 {
-    static convert_row *const up[] = {[FLOAT16] = from_half, [BFLOAT16] = from_bfloat, [INT8] = from_int8,     [INT16] = from_int16,
-                                      [INT32] = from_int32,  [UINT16] = from_uint16,   [UINT32] = from_uint32, [BOOL] = same_octets};
-    static convert_row *const down[] = {[FLOAT16] = to_half, [BFLOAT16] = to_bfloat, [INT8] = to_int8,     [INT16] = to_int16,
-                                        [INT32] = to_int32,  [UINT16] = to_uint16,   [UINT32] = to_uint32, [BOOL] = same_octets};
+    static const struct {
+        dtype narrow, wide;
+        convert_row *up, *down;
+    } pairs[] = {
+        {FLOAT16, FLOAT32, from_half, to_half},
+        {BFLOAT16, FLOAT32, from_bfloat, to_bfloat},
+        {INT8, FLOAT32, int8_to_float, float_to_int8},
+        {INT16, FLOAT32, int16_to_float, float_to_int16},
+        {UINT16, FLOAT32, uint16_to_float, float_to_uint16},
+        {INT32, FLOAT64, int32_to_double, double_to_int32},
+        {UINT32, FLOAT64, uint32_to_double, double_to_uint32},
+        {INT8, INT64, int8_to_int64, NULL},
+        {INT16, INT64, int16_to_int64, NULL},
+        {UINT16, INT64, uint16_to_int64, NULL},
+        {INT32, INT64, int32_to_int64, NULL},
+        {UINT32, INT64, uint32_to_int64, NULL},
+        {UINT64, INT64, turned, turned},
+        {BOOL, UINT8, same_octets, same_octets},
+    };
 #if defined(__x86_64__)
     static convert_row *const fast[][2] = {[FLOAT16] = {to_half_fast, from_half_fast}, [BFLOAT16] = {to_bfloat_fast, from_bfloat_fast}};
     if ((is_half(from) || is_half(to)) && strcmp(numbapool_isa(), "x86-64"))
         return fast[is_half(from) ? from : to][is_half(from)];
 #endif
-    return item_bytes(from) < item_bytes(to) || from == BOOL ? up[from] : down[to];
+    for (size_t i = 0;; i++) { /* one of the pairs that `wider` makes */
+        if (pairs[i].narrow == from && pairs[i].wide == to)
+            return pairs[i].up;
+        if (pairs[i].narrow == to && pairs[i].wide == from)
+            return pairs[i].down;
+    }
 }
 
 /* Views with their axes in the order of memory, and how many threads share the rows. */
@@ -181,12 +211,17 @@ static bool half_kernel(call *k)
     return s == QUAD;
 }
 
-/* The dtype that a call of the pooling is computed in. */
+/* The dtype that a call of the pooling is computed in: its own, or one that holds all its values in their order: floating ones have the
+ * fastest kernels, but gradients of their elements have their dtype, while those of integers have one of their own. */
 static dtype wider(call *k)
 {
     if (is_half(k->dtype))
         return half_kernel(k) ? k->dtype : FLOAT32;
-    return formula_infos[main_formula(k)].dtypes >> k->dtype & 1 ? k->dtype : k->dtype == BOOL ? UINT8 : INT64;
+    if (formula_infos[main_formula(k)].dtypes >> k->dtype & 1)
+        return k->dtype;
+    if (k->dtype == BOOL)
+        return UINT8;
+    return k->r->backward || item_bytes(k->dtype) == 8 ? INT64 : item_bytes(k->dtype) == 4 ? FLOAT64 : FLOAT32;
 }
 
 /* ---------------------------------------------------------------- parts of a call */
