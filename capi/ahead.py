@@ -20,7 +20,7 @@ TESTED = (0, 61), (0, 69)  # the first Numba that serves, and the first that nob
 # of a general AVX-512 processor LLVM thinks that it gathers fast, and avoids what moves elements within a register: on Zen 5 max pooling of 2x2
 # windows took 1.3 times as long, float64's soft pooling backward 1.4 times.  Which instructions there are is decided elsewhere.
 TUNING = "znver4"
-LEVELS = {"x86-64": 2}  # of optimisation, else 3: a sixth less time for processors that do without vectors of 256 bits
+LEVELS = {"x86-64": 1}  # of optimisation, else 3: a quarter less time for processors that do without vectors of 256 bits
 SIGNATURE = types.void(*[types.int64] * 5)
 
 

@@ -29,8 +29,8 @@ from . import ahead, cuda, cuda_images, functions, header, kernels, layout, pack
 HERE = Path(__file__).parent
 DEFAULT = HERE.parent / "build" / "capi"
 PROCESSORS = {"x86_64": ("x86-64", "x86-64-v3", "x86-64-v4")}.get(platform.machine(), ("generic",))
-FLAGS = ("-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
-GROUP, GROUPS = 14, 6  # kernels that a process takes at a time, and how often: with more it would take more than a gigabyte, and fewer share less
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wno-psabi")
+GROUP, GROUPS = 14, 12  # kernels that a process takes at a time, and how often: with more it would take more than a gigabyte
 HALF = ("__extendhfsf2", "__truncsfhf2")  # what old x86 processors call for float16: only recent compilers' own libraries have them, ours is half.c
 
 
@@ -59,7 +59,7 @@ def wanted(entry: kernels.Entry, processors: Sequence[str]) -> list[str]:
 def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path) -> dict[str, str]:
     """Compile some kernels; returns the files by functions' names."""
     ahead.check_version()
-    gc.disable()  # Numba makes many small objects that stay: what can go is looked for once a group
+    gc.disable()  # Numba makes many small objects: what can go is looked for once a kernel, among those of this kernel
     machines = {p: ahead.Processor(p, triple()) for p in processors}
     made, entries = {}, {e.name: e for e in kernels.entries()}
     for name in names:
@@ -73,7 +73,8 @@ def compile_group(names: Sequence[str], processors: Sequence[str], folder: Path)
             part.write_bytes(machines[p].emit(bitcode, function, entries[name].symbol(p)))
             part.replace(files[p])
         made |= {entries[name].symbol(p): str(file) for p, file in files.items()}
-    gc.collect()
+        gc.collect()
+        gc.freeze()
     return made
 
 
@@ -84,7 +85,7 @@ def triple() -> str:
 
 
 def compile_kernels(entries: Sequence[kernels.Entry], processors: Sequence[str], folder: Path, jobs: int) -> dict[str, str]:
-    """All kernels, in groups of mostly one dtype, which share some of the front end; a process does a few, since Numba keeps all that it has made."""
+    """All kernels, in groups of mostly one dtype, which share some of the front end; a process does a few: Numba keeps some of what it makes."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [e.name for e in sorted(entries, key=lambda e: (DTYPES.index(e.dtype), e.formula))]
     work = [(names[i:i + GROUP], processors, folder) for i in range(0, len(names), GROUP)]
