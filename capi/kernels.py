@@ -245,10 +245,10 @@ def select(pooling: str) -> Iterator[Entry]:
 
 
 def ignoring_select(formula: Any) -> Iterator[Entry]:
-    """The kernels of a choice that leaves NaN out."""
+    """The kernels of a choice that leaves NaN out, which are seldom asked for: the newest processors take those of the ones before."""
     for dtype in WIDE:
         def entry(loop: str, backward: bool, make: Callable[..., Any], *arguments: Any, dtype: str = dtype) -> Entry:
-            return Entry(name_of(formula), backward, dtype, loop, lambda: make(formula, dtype, *arguments), True)
+            return Entry(name_of(formula), backward, dtype, loop, lambda: make(formula, dtype, *arguments), True, True)
 
         yield entry("GENERAL", False, kernels.select_kernel, False, False)
         yield entry("PLACES_WIDE", False, kernels.select_kernel, True, True)
