@@ -23,7 +23,7 @@ SAME = {  # poolings whose kernels are those of another one, with what its furth
 PARTS = ("edscw",)  # folds that composed poolings are made of, without functions of their own
 # the kernels of half types, by formulas: where they are faster than copies in float32, which C computes all else by (slices.c)
 HALVED = {"avg": ("QUAD",), "soft": ("QUAD", "GENERAL"), "max": ("QUAD",), "index": ("SCATTER_ADD", "SCATTER_REPLACE", "SCATTER_OWN", "GATHER")}
-# what is chosen from, and votes are counted of, in its own dtype; other integers are, in one of these that holds them (slices.c)
+# dtypes that choices and votes have kernels of; other integers take those of one that holds all their values in order (slices.c)
 CHOSEN = (*FLOATS, "uint8", "int64")
 COMMON = ("avg", "soft")  # folds that have the loop for 3x3 windows not in float32 alone
 SURVEYING = ("std", "idw", "edscw")  # folds with a first pass over their windows that have loops for 2x2 windows, in float32

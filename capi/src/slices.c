@@ -143,12 +143,13 @@ static convert_row *conversion(dtype from, dtype to)
     if ((is_half(from) || is_half(to)) && strcmp(numbapool_isa(), "x86-64"))
         return fast[is_half(from) ? from : to][is_half(from)];
 #endif
-    for (size_t i = 0;; i++) { /* one of the pairs that `wider` makes */
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         if (pairs[i].narrow == from && pairs[i].wide == to)
             return pairs[i].up;
         if (pairs[i].narrow == to && pairs[i].wide == from)
             return pairs[i].down;
     }
+    return NULL; /* `wider` makes no other pairs */
 }
 
 /* Views with their axes in the order of memory, and how many threads share the rows. */
