@@ -293,6 +293,7 @@ def quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes
             p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
             share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh + i] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh + i, o))
             to, turned = shift(out, i * PITCH), shift(slopes, i * PITCH)
+            ask_ahead(f, row, cells)
             if RECOMPUTE:
                 ask_two(f, p, la, down, down2, 2 * cells)
             fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, to, turned, gy, q)
@@ -331,6 +332,7 @@ def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, o
     for o in range(f[OW]):
         p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
         row, to = shift(grad, spot(f, Y, n, g, od, oh, o)), spot(f, GRAD_X, n, g, od, h, 2 * o)
+        ask_ahead(f, row, m)
         if RECOMPUTE:
             ask_two(f, p, la, down, down2, 2 * m)
         fine &= quad_back_lanes(row, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, slopes, gy, par, q)

@@ -52,7 +52,7 @@ def give_rows(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, raw, 
         bottom = shift(top, cells)
     for i in range(m if lanes else 1):
         run, row = grads_of(f, grad, at, i, m, each, raw)
-        p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
+        p, q = told_by(f, source, n, g, od, oh, chunk, i, row, run, wide)
         o, k = rest(m)  # whole vectors, and the last one again where there is a rest, which would be done one by one
         if lanes:
             wrong |= own_lanes(shift(top, 2 * i * each), shift(bottom, 2 * i * each), row, p, q, row_step(f, X), here + 2 * i, below, tall, each)
@@ -88,7 +88,7 @@ def give_eights(f, gx, grad, source, n, g, od, oh, chunk, each, top, bottom, top
         bottom, bottom2 = shift(top, cells), shift(top2, cells)
     for i in range(m if lanes else 1):
         run, row = grads_of(f, grad, at, i, m, each, raw)
-        p, q = told_by(f, source, n, g, od, oh, chunk, i, run, wide)
+        p, q = told_by(f, source, n, g, od, oh, chunk, i, row, run, wide)
         p2, q2 = behind_of(f, p), behind_of(f, q)
         if lanes:
             k = 2 * i * each
@@ -173,12 +173,14 @@ def elements_of(a):
     return elements(a[X])
 
 
-def rows_of(f, x, n, g, od, oh, chunk, i, run, wide):
+def rows_of(f, x, n, g, od, oh, chunk, i, grad, run, wide):
     """The rows of elements of a row of windows, or of its i-th one; of one row that, twice."""
     p = shift(x, spot(f, X, n, g, f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[chunk + C_START] + 2 * i))
     q = shift(p, (f[f[H_COUNT] + oh] - 1) * f[RECORDS + RECORD * X + 3])
     ask_ahead(f, p, 2 * run)
     ask_ahead(f, q, 2 * run)
+    if not HALF:
+        ask_ahead(f, grad, run)
     return p, q
 
 
@@ -293,13 +295,16 @@ def indices_of(a):
     return integers(a[INDEX])
 
 
-def index_row(f, index, n, g, od, oh, chunk, i, run, wide):
+def index_row(f, index, n, g, od, oh, chunk, i, grad, run, wide):
     """The indices of a row of windows, or of its i-th one."""
     row, s = shift(index, spot(f, INDEX, n, g, od, oh, f[chunk + C_OUT] + i)), lane_step(f, INDEX)
     if s != 1:
         for j in range(run):
             wide[j] = row[j * s]
         row = wide
+    if run > LANES:  # what is read in short runs the processor fetches in time
+        ask_ahead(f, grad, run)
+        ask_for_indices(f, row, run)
     return row, row
 
 

@@ -252,6 +252,13 @@ def ask_ahead(f, x, n):
         ask_for(shift(x, f[ASK]), n)
 
 
+def ask_for_indices(f, index, n):
+    """`ask_ahead` of indices."""
+    if f[ASK]:
+        for j in range(f[ASK], f[ASK] + n, 8):
+            prefetch(shift(index, j))
+
+
 def open_plane(f, a, operand, slot, part, n, g):
     """The cleared plane that contributions are added to: the gradient itself, or scratch: float32 for half types."""
     if HALF or f[SCRATCH_PLANE]:

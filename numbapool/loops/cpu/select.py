@@ -485,6 +485,8 @@ def clear_planes(f, target, n, g, many):
 def add_row(f, target, base, grad, at, where, positions, each):
     """Add the gradients of a row of windows at the places of their elements."""
     across, down, far, near = row_step(f, Y), lane_step(f, Y), row_step(f, TARGET), lane_step(f, TARGET)
+    if across == each:
+        ask_ahead(f, shift(grad, at), positions * each)
     if each == 1:
         for j in range(positions):
             target[base + where[j] * far] += load(grad, at + j * across)
@@ -519,7 +521,8 @@ def scatter_index(plan, data, slot, lo, hi):
                 for ow in range(span):
                     at, ia = spot(f, Y, n, g, od, oh, ow), spot(f, INDEX, n, g, od, oh, ow)
                     if beside:
-                        ask_for_both(f, shift(grad, at + 4 * m), shift(index, ia + 4 * m), m)
+                        ask_ahead(f, shift(grad, at), m)
+                        ask_for_indices(f, shift(index, ia), m)
                         wrong |= scatter_row(shift(target, base), shift(grad, at), shift(index, ia), m, size)
                         continue
                     for o in range(0, m, LANES if HALF else max(m, 1)):
@@ -557,17 +560,10 @@ def scatter_small(f, target, grad, index, lo, hi, size):
         for j in range(first * size, last * size):
             target[j] = real(0)
         for p in range(first, last):
-            ask_for_both(f, shift(grad, (p + some) * m), shift(index, (p + some) * m), m)
+            ask_ahead(f, shift(grad, p * m), m)
+            ask_for_indices(f, shift(index, p * m), m)
             wrong |= scatter_row(shift(target, p * size), shift(grad, p * m), shift(index, p * m), m, size)
     return wrong
-
-
-def ask_for_both(f, grad, index, m):
-    """Prefetch m values and their indices."""
-    if f[ASK]:
-        ask_for(grad, m)
-        for j in range(0, m, 8):
-            prefetch(shift(index, j))
 
 
 def scatter_row(target, grad, index, m, size):

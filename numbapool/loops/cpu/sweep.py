@@ -439,6 +439,8 @@ def grad_row(f, grad, n, g, od, oh, chunk, each, gy):
     at = spot(f, Y, n, g, od, oh, f[chunk + C_OUT])
     for i in range(runs):
         row, out = shift(grad, at + i * apart), shift(gy, i * run)
+        if s == 1:
+            ask_ahead(f, row, run)
         for j in range(run):
             out[j] = load(row, j * s)
 
