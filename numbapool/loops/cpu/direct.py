@@ -203,8 +203,9 @@ def quad_plain_run(grad, n, w, out, q):
         out[2 * j], out[2 * j + 1] = e, e
 
 
-def quad_back_across(grad, a, b, la, lb, n, share, out, slopes, gy, q):
+def quad_back_across(f, grad, a, b, la, lb, n, share, out, slopes, gy, q):
     """The gradients of n 2x2 windows side by side; whether the common reference suits them."""
+    ask_for_run(f, grad, n)
     if not RECOMPUTE:
         quad_back_plain(grad, n, share, out, gy, q)
         return True
@@ -293,10 +294,9 @@ def quad_back_band(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slopes
             p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
             share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh + i] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh + i, o))
             to, turned = shift(out, i * PITCH), shift(slopes, i * PITCH)
-            ask_ahead(f, row, cells)
             if RECOMPUTE:
                 ask_two(f, p, la, down, down2, 2 * cells)
-            fine &= quad_back_across(row, p, shift(p, down), la, shift(la, down2), cells, share, to, turned, gy, q)
+            fine &= quad_back_across(f, row, p, shift(p, down), la, shift(la, down2), cells, share, to, turned, gy, q)
         for i in range(rows):
             to = spot(f, GRAD_X, n, g, od, 2 * (oh + i), 2 * o)
             put_row(f, gx, gl, to, out, i * PITCH, 2 * cells, raw)
@@ -313,7 +313,7 @@ def quad_back_short(f, a, x, logit, grad, gx, gl, n, g, od, oh, rows, out, slope
         if LOGITS:
             line_up(f, LOGIT, logit, n, g, od, oh, rows, upper2, lower2)
     share, row = real(f[f[D_SHARE] + od] * f[f[H_SHARE] + oh] * f[f[W_SHARE]]), shift(grad, spot(f, Y, n, g, od, oh, 0))
-    fine = quad_back_across(row, upper, lower, upper2, lower2, rows * m, share, out, slopes, gy, q)
+    fine = quad_back_across(f, row, upper, lower, upper2, lower2, rows * m, share, out, slopes, gy, q)
     size = f[W] * (2 * rows if oh + rows < f[OH] else f[H] - 2 * oh)  # and what no window covers
     for k in range(2 if LOGITS else 1):
         made = shift(out, 2 * k * CELLS)
@@ -332,7 +332,7 @@ def quad_back_row_of_lanes(f, a, x, logit, grad, gx, gl, n, g, od, oh, m, par, o
     for o in range(f[OW]):
         p, la = shift(x, spot(f, X, n, g, od, h, 2 * o)), shift(logit, logit_spot(f, n, g, od, h, 2 * o))
         row, to = shift(grad, spot(f, Y, n, g, od, oh, o)), spot(f, GRAD_X, n, g, od, h, 2 * o)
-        ask_ahead(f, row, m)
+        ask_for_run(f, row, m)
         if RECOMPUTE:
             ask_two(f, p, la, down, down2, 2 * m)
         fine &= quad_back_lanes(row, p, shift(p, down), la, shift(la, down2), side, side2, m, share, out, slopes, gy, par, q)

@@ -94,7 +94,7 @@ def eight_back_run(gy, rows, logits, at, n, share, out, slopes, q):
 
 def eight_back_piece(f, grad, x, logit, at, bt, n, near, share, out, slopes, gy, q):
     """The gradients of n windows, two rows of each of two planes, of which the second is `near` cells behind the first."""
-    ask_ahead(f, grad, n)
+    ask_for_run(f, grad, n)
     if not RECOMPUTE:
         quad_back_plain(grad, n, share, out, gy, q)
         for j in range(2 * n):

@@ -181,7 +181,7 @@ def nine_terms(f, grad, n, g, d, oh, m, t, q):
     """What a row of windows hands out."""
     shares, share, step, o = shift(f, f[W_SHARE]), f[f[D_SHARE] + d] * f[f[H_SHARE] + oh], row_step(f, Y), 0
     row = shift(grad, spot(f, Y, n, g, d, oh, 0))
-    ask_ahead(f, row, f[OW] * step)
+    ask_for_run(f, row, f[OW] * step)
     while o < f[OW]:
         run = 1
         while step == m and o + run < f[OW] and shares[o + run] == shares[o]:

@@ -179,8 +179,7 @@ def rows_of(f, x, n, g, od, oh, chunk, i, grad, run, wide):
     q = shift(p, (f[f[H_COUNT] + oh] - 1) * f[RECORDS + RECORD * X + 3])
     ask_ahead(f, p, 2 * run)
     ask_ahead(f, q, 2 * run)
-    if not HALF:
-        ask_ahead(f, grad, run)
+    ask_for_run(f, grad, run)
     return p, q
 
 
@@ -302,8 +301,8 @@ def index_row(f, index, n, g, od, oh, chunk, i, grad, run, wide):
         for j in range(run):
             wide[j] = row[j * s]
         row = wide
-    if run > LANES:  # what is read in short runs the processor fetches in time
-        ask_ahead(f, grad, run)
+    if run > LANES:
+        ask_for_run(f, grad, run)
         ask_for_indices(f, row, run)
     return row, row
 

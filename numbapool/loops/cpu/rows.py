@@ -252,6 +252,12 @@ def ask_ahead(f, x, n):
         ask_for(shift(x, f[ASK]), n)
 
 
+def ask_for_run(f, x, n):
+    """`ask_ahead` of what is read beside other operands: runs of fewer than four lines the processor itself fetches in time."""
+    if n >= 4 * LINE:
+        ask_ahead(f, x, n)
+
+
 def ask_for_indices(f, index, n):
     """`ask_ahead` of indices."""
     if f[ASK]:

@@ -486,7 +486,7 @@ def add_row(f, target, base, grad, at, where, positions, each):
     """Add the gradients of a row of windows at the places of their elements."""
     across, down, far, near = row_step(f, Y), lane_step(f, Y), row_step(f, TARGET), lane_step(f, TARGET)
     if across == each:
-        ask_ahead(f, shift(grad, at), positions * each)
+        ask_for_run(f, shift(grad, at), positions * each)
     if each == 1:
         for j in range(positions):
             target[base + where[j] * far] += load(grad, at + j * across)

@@ -114,7 +114,7 @@ def give_down(f, grad, n, g, od, oh, each, first, v, t, given, cells):
     m, at, base = f[OW] * each, (f[f[H_FIRST] + oh] - first) * cells, spot(f, Y, n, g, od, oh, 0)
     runs, run, apart, s = runs_of(f, Y, f[OW], each)
     v, t, whole = shift(v, at), shift(t, at), vectors(m)
-    ask_ahead(f, shift(grad, base), m)
+    ask_for_run(f, shift(grad, base), m)
     if not HALF:  # noqa: SIM102 (the compiler leaves out what a constant excludes)
         if runs == 1 and s == 1 and m == whole:
             down(f[f[H_COUNT] + oh], v, t, shift(grad, base), cells, whole)

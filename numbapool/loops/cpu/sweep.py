@@ -440,7 +440,7 @@ def grad_row(f, grad, n, g, od, oh, chunk, each, gy):
     for i in range(runs):
         row, out = shift(grad, at + i * apart), shift(gy, i * run)
         if s == 1:
-            ask_ahead(f, row, run)
+            ask_for_run(f, row, run)
         for j in range(run):
             out[j] = load(row, j * s)
 

@@ -369,7 +369,7 @@ def band_of_terms(f, a, x, logit, grad, ring, joined, terms_, spread_, gap, numb
         p = shift(t, column(f, 0))
         q, r = shift(t, column(f, 1)) if f[W_TAPS] > 1 else gap, shift(t, column(f, 2)) if f[W_TAPS] > 2 else gap
         share, row = real(f[f[D_SHARE] + d] * f[f[H_SHARE] + i]), shift(grad, spot(f, Y, n, g, d, i, 0))
-        ask_ahead(f, row, f[OW])
+        ask_for_run(f, row, f[OW])
         fine &= terms_cells(m, f[HELD_CELLS], row, p, q, r, size, share, number, slopes, f[OW], params)
         put_slopes(f, a, n, g, d, i, 0, slopes, f[OW], row_step(f, GRAD_PARAM))
     for i in range(band, end):
