@@ -265,22 +265,29 @@ def ask_for_indices(f, index, n):
             prefetch(shift(index, j))
 
 
-def open_plane(f, a, operand, slot, part, n, g):
-    """The cleared plane that contributions are added to: the gradient itself, or scratch: float32 for half types."""
+def target_of(f, a, operand, slot, part):
+    """Where contributions are added up: the gradient itself, or a plane of scratch: float32 for half types."""
     if HALF or f[SCRATCH_PLANE]:
-        target = reals(a[WORK] + slot * f[WORK_SIZE] + part * f[D] * f[H] * f[W] * SUM_BYTES * max(1, f[WIDTH]))
-    else:
-        target = reals(a[operand])
-    at, run = spot(f, TARGET, n, g, 0, 0, 0), f[RUN]
-    if f[CHANNEL_LANES] == 1:
-        run = min(run, f[CHANNELS] - g * f[WIDTH])
-    apart, count = f[RECORDS + RECORD * TARGET + 4], f[ROWS]
+        return reals(a[WORK] + slot * f[WORK_SIZE] + part * f[D] * f[H] * f[W] * SUM_BYTES * max(1, f[WIDTH]))
+    return reals(a[operand])
+
+
+def clear_positions(f, target, n, g, lo, hi):
+    """Zero positions lo..hi of a plane that contributions are added to."""
+    apart = f[RECORDS + RECORD * TARGET + 4]
+    at, run, count = spot(f, TARGET, n, g, 0, 0, 0) + lo * apart, lanes_of(f, g), hi - lo
     if apart == run:  # without gaps
         run, count = run * count, 1
     for s in range(count):
         row = shift(target, at + s * apart)
         for j in range(run):
             row[j] = real(0)
+
+
+def open_plane(f, a, operand, slot, part, n, g):
+    """The cleared plane that contributions are added to."""
+    target = target_of(f, a, operand, slot, part)
+    clear_positions(f, target, n, g, 0, f[D] * f[H] * f[W])
     return target
 
 

@@ -450,15 +450,13 @@ def select_backward(plan, data, slot, lo, hi):
         n, g = plane // f[G], plane % f[G]
         each, many = lanes_of(f, g), min(f[G] - g, hi - plane) if together else 1
         band = 1 if many > 1 else band_of(f, each)
-        if together:  # interleaved planes share memory: row by row, all of them
-            clear_planes(f, target, n, g, many)
-        else:
-            target = open_plane(f, a, GRAD_X, slot, 0, n, g)
+        target, cleared = target_of(f, a, GRAD_X, slot, 0), 0  # interleaved planes share memory: row by row, all of them
         parts, turns = order_of(f, each)
         for part in range(parts):
             for od in range(f[OD]):
                 for oh in range(0, f[OH], band):
                     rows = min(band, f[OH] - oh)
+                    cleared = clear_before(f, target, n, g, many, od, oh + rows - 1, cleared)
                     for turn in range(turns * many):
                         chunk, c = f[CHUNK_TABLE] + CHUNK * (part + turn // many), g + turn % many
                         m = f[chunk + C_LANES] * each
@@ -468,15 +466,32 @@ def select_backward(plan, data, slot, lo, hi):
                         for b in range(rows):
                             add_row(f, target, spot(f, TARGET, n, c, 0, 0, 0), grad, spot(f, Y, n, c, od, oh + b, f[chunk + C_OUT]),
                                     shift(where, b * max(m, f[TURN])), f[chunk + C_LANES], each)
+        clear_planes(f, target, n, g, many, cleared, f[D] * f[H] * f[W])
         close_plane(f, a, GRAD_X, target, n, g)
         plane += many
     if f[SCRATCH_PLANE]:
         settle()
 
 
-def clear_planes(f, target, n, g, many):
-    """So many interleaved planes of the gradient, from (n, g) on."""
-    for s in range(f[ROWS]):
+def clear_before(f, target, n, g, many, od, oh, cleared):
+    """Zero so many planes as far as row (od, oh) of their windows reaches, just before it adds to them: cleared long before, all would come twice."""
+    for i in range(many):
+        p = n * f[G] + g + i
+        d = f[f[D_FIRST] + p * f[D_PLANE] + od] + (f[f[D_COUNT] + od] - 1) * f[D_STEP]
+        h = f[f[H_FIRST] + p * f[H_PLANE] + oh] + (f[f[H_COUNT] + oh] - 1) * f[H_STEP]
+        end = (d * f[H] + h + 1) * f[W]
+        if end > cleared:
+            clear_planes(f, target, n, g, many, cleared, end)
+            cleared = end
+    return cleared
+
+
+def clear_planes(f, target, n, g, many, lo, hi):
+    """Zero positions lo..hi of so many planes from (n, g) on, interleaved ones where there are several."""
+    if many == 1:
+        clear_positions(f, target, n, g, lo, hi)
+        return
+    for s in range(lo, hi):
         row = shift(target, spot(f, TARGET, n, g, 0, 0, s))
         for j in range(many):
             row[j] = real(0)
