@@ -10,9 +10,10 @@ from .loops.cpu import separate
 from .loops.cpu.cells import STATE
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import PLANE, Axes, chunk, chunks, covering, in_planes, interleaved, merged, reach, tall, turned
+from .sweeps import PLANE, RING, Axes, chunk, chunks, covering, in_planes, interleaved, merged, power_of_two, reach, tall, turned
 from .windows import Axis, remembered
 
+PLACE = 8  # bytes of a place, at most
 LEAST = 4  # rows of windows that stand a row apart, from which on tall.py chooses faster
 
 def chunks_of(axis: Axis, size: int, positions: int) -> np.ndarray:
@@ -43,19 +44,32 @@ def parts_of(axis: Axis, channel_lanes: bool) -> tuple[int, int, int, int]:
     return stride, taps, power, -(-int(axis.count.max()) // power)
 
 
-def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes: bool, table: np.ndarray, planes: int = 1) -> str | None:
+def shape_of(dims: tuple[int, ...], axes: Axes, strides: Strides, channel_lanes: bool, table: np.ndarray, deep: bool = False) -> str | None:
     """Which of the loops of short.py suits the windows: "quad", "nine", "short" or none; "pair": "quad" of a gradient, for one row of two columns."""
     d, h, w = axes
-    if any(a.first.ndim == 2 for a in axes) or not h.grid or not w.grid or d.count.max() > planes or h.step > 1 or w.step > 1:
+    if any(a.first.ndim == 2 for a in axes) or not h.grid or not w.grid or h.step > 1 or w.step > 1:
         return None
     if max(h.grid[2], w.grid[2]) > 3 or (w.grid[1] > 2 and not channel_lanes) or (table[:, at.C_LANES] == 1).any():
         return None
     whole = h.count.min() == w.count.min() == 2 and h.grid[1:] == w.grid[1:] == (2, 2)
     pair = h.grid == (0, 1, 1) and w.count.min() == 2 and w.grid[1:] == (2, 2)
-    unit = strides[1 if channel_lanes else 4] == 1
-    if (whole or pair) and unit:
+    unit, several = strides[1 if channel_lanes else 4] == 1, d.count.max() > 1
+    if (whole and unit and (deep or not several)) or (pair and unit and not several):
         return "quad" if whole else "pair"
+    if several:  # of windows two columns apart there are too few
+        return "short" if held_planes(axes) and w.grid[1] == 1 and not channel_lanes else None
     return "short" if not channel_lanes else "nine" if unit else None  # which reads channels side by side
+
+
+def row_of(table: np.ndarray, width: int = 1) -> int:
+    """Cells of a row of the windows of any of these chunks, to the end of a vector."""
+    return -(-int(table[:, at.C_LANES].max()) * width // VECTOR) * VECTOR
+
+
+def held_planes(axes: Axes) -> int:
+    """How many planes of joined rows short.py keeps for windows of several; 0 for windows that it does not take."""
+    d, most = axes[0], int(axes[0].count.max(initial=0))
+    return power_of_two(most) if 1 < most <= 3 and d.first.ndim == 1 and d.step == 1 else 0
 
 
 def separable(dims: tuple[int, ...], axes: Axes, lanes: int) -> int:
@@ -63,7 +77,7 @@ def separable(dims: tuple[int, ...], axes: Axes, lanes: int) -> int:
 
     0: it does not suit the windows, or rows are too long for a band of four, or planes have more than one of windows.
     """
-    if prod(dims) == 0 or axes[2].grid is None or (np.diff(axes[0].first) <= 0).any():
+    if prod(dims) == 0 or axes[2].grid is None or axes[0].count.max() > 1 or (np.diff(axes[0].first) <= 0).any():
         return 0
     (origin, stride, kernel), outputs = axes[2].grid, axes[2].count.size
     pitch = max(outputs + kernel - 1, dims[4] - origin, -(-(-(-outputs * lanes // VECTOR) * VECTOR) // lanes))
@@ -85,15 +99,18 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     records, work = dict(operands), 0
     table = chunks_of(axes[2], whole[4], CELLS // max(width, 1))
     deep = grad_channels_last is not None and axes[0].grid == (0, 2, 2) and axes[0].count.min() == 2 and axes[0].step == 1
-    shape = shape_of(whole, axes, records[at.X], channel_lanes, table, 1 + deep)
-    shape = shape if not deep or (shape == "quad" and grad_channels_last == channel_lanes) else None
+    shape = shape_of(whole, axes, records[at.X], channel_lanes, table, deep)
+    shape = None if deep and shape == "quad" and grad_channels_last != channel_lanes else shape
     every_plane = deep or (axes[0].count.size == whole[2] and axes[0].grid == (0, 1, 1))
     if shape in ("quad", "pair") and grad_channels_last == channel_lanes and every_plane:
         shape = "own"
     elif shape == "pair":
         shape = "nine" if channel_lanes else "short"
+    kept = held_planes(axes) if shape == "short" else 0
     if shape == "short":
-        table = chunks_of(axes[2], whole[4], CELLS // 2)
+        narrow = chunks_of(axes[2], whole[4], CELLS // 2)
+        room = RING // (itemsize + PLACE) // max(kept * axes[1].count.size, 1)
+        shape, table = ("short", narrow) if not kept or row_of(narrow) <= room else (None, table)
     buffer = Buffer(whole, axes, channel_lanes, width)
     head = buffer.head
     turn = shape is None and turned(axes, channel_lanes) and not interleaved(dims, operands)
@@ -117,10 +134,18 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if shape is None and head[at.W_STRIDE] == 1 and fits:
         head[at.JOIN_TALL] = tall(axes, least=LEAST)
     if head[at.JOIN_TALL]:
-        head[at.ROW_CELLS], head[at.JOIN_AT] = -(-int(table[:, at.C_LANES].max()) * width // VECTOR) * VECTOR, work
-        work += STATE + -(-int((head[at.JOIN_TALL] + 3) * head[at.ROW_CELLS]) * (itemsize + 8) // 64) * 64  # a place is of 8 bytes at most
+        work = _held(head, work, STATE, row_of(table, width), int(head[at.JOIN_TALL]) + 3, itemsize)
+    elif shape == "short" and kept:
+        head[at.RING_D], lines = kept - 1, kept * axes[1].count.size
+        work = _held(head, work, -(-8 * lines // 64) * 64, row_of(table), lines, itemsize)
     rows = buffer.planes * axes[0].count.size * axes[1].count.size
     return "whole" if planes else shape, buffer.plan(records, work, rows if prod(dims[2:]) else 0, buffer.planes)
+
+
+def _held(head: np.ndarray, begin: int, state: int, row: int, rows: int, itemsize: int) -> int:
+    """Lay out rows of cells that are held, from `begin` on, behind so many bytes of state; returns where the memory ends."""
+    head[[at.JOIN_AT, at.TAGS_AT, at.ROW_CELLS, at.HELD_CELLS]] = begin, state, row, rows * row
+    return begin + state + -(-rows * row * (itemsize + PLACE) // 64) * 64
 
 
 cached = remembered(build)

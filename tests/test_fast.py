@@ -307,6 +307,32 @@ def test_indices_with_ties_and_specials_at_every_position(window, last):
             np.testing.assert_array_equal(backward(g.astype(dtype), stored, kernel, stride, padding, dilation=dilation, **more), gradient)
 
 
+DEEP = (3, 1, 1), (2, 1, 0), ((3, 2, 3), (2, 1, 1), (1, 0, 1)), ((2, 3, 3), (1, 2, 1), 1), ((3, 1, 2), (4, 1, 1), (0, 0, 1)), (3, (1, 1, 2), 1)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("shape", [(2, 1, 5, 9, 20), (1, 3, 3, 4, 1100), (1, 1, 7, 90, 400)], ids=["short", "in chunks", "too large to keep"])
+def test_indices_in_windows_of_several_planes(shape):
+    """Rows are joined once for the windows of all planes that need them, by one thread and by two, each of which begins anywhere."""
+    rng = np.random.default_rng(37)
+    x = rng.integers(-2, 3, shape).astype(np.float64)
+    x = np.where(rng.random(shape) < 0.02, NAN, np.where(rng.random(shape) < 0.2, -INF, x))
+    for kernel, stride, padding in DEEP[:1] if shape[3] > 9 else DEEP:
+        axes = oracle.sliding_axes(shape[2:], *(v if isinstance(v, tuple) else (v,) * 3 for v in (kernel, stride, padding)))
+        y, index = oracle.pool(oracle.maximum, x, axes, return_indices=True)
+        g = rng.integers(-5, 6, y.shape).astype(np.float32)
+        for threads, dtype, sign, name in ((1, "float32", 1, "max"), (2, "float32", 1, "max"), (2, "float16", -1, "min")):
+            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            try:
+                found = getattr(numbapool, f"{name}_pool3d")((sign * x).astype(dtype), kernel, stride, padding, return_indices=True)
+                again = getattr(numbapool, f"{name}_pool3d_backward")(g.astype(dtype), (sign * x).astype(dtype), kernel, stride, padding)
+            finally:
+                numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+            np.testing.assert_array_equal(found[0], sign * y)
+            np.testing.assert_array_equal(found[1], index)
+            np.testing.assert_array_equal(again, indices_of(x, index, g)[1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nine_elements_are_sorted_by_exchanges(dtype):
     """Exchanges that sort all windows of zeros and ones sort all (Knuth 5.3.4, theorem Z); a NaN anywhere makes the sum one."""

@@ -324,7 +324,7 @@ static void runs_over(context *c, const int64_t *cover, const table *parts, int6
 /* ---------------------------------------------------------------- rings */
 
 /* The smallest one that is at least n. */
-static int64_t power_of_two(int64_t n)
+int64_t power_of_two(int64_t n)
 {
     int64_t power = 1;
     while (power < n)

@@ -456,7 +456,8 @@ def select_backward(plan, data, slot, lo, hi):
             for od in range(f[OD]):
                 for oh in range(0, f[OH], band):
                     rows = min(band, f[OH] - oh)
-                    cleared = clear_before(f, target, n, g, many, od, oh + rows - 1, cleared)
+                    for b in range(rows):
+                        cleared = clear_before(f, target, n, g, many, od, oh + b, cleared)
                     for turn in range(turns * many):
                         chunk, c = f[CHUNK_TABLE] + CHUNK * (part + turn // many), g + turn % many
                         m = f[chunk + C_LANES] * each

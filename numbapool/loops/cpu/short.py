@@ -1,10 +1,11 @@
-"""Short: chosen elements of windows of at most three rows and three columns, which most are, with less work than select.py's loops.
+"""Short: chosen elements of windows of at most three planes, rows and columns, which most are, with less work than select.py's loops.
 
 Rows of input are joined along themselves once, kept while windows need them, and joined top to bottom: an order in which the first of
-equals and the last NaN win without a look at places.  So it is with channels as lanes where windows stand a position apart and a row of
-them has room; 2x2 windows side by side, and others where the lanes are channels, are chosen in one pass.
+equals and the last NaN win without a look at places.  Of windows of several planes the rows of each are joined first, and kept, too.
+So it is with channels as lanes where windows stand a position apart and a row of them has room; 2x2 windows side by side, and others where
+the lanes are channels, are chosen in one pass.
 Measured on float32 (8, 64, 112, 112), with indices, select.py's loops and these, in ms: 2x2/s2 2.9 and 1.3, 3x3/s2 3.4 and 2.9,
-3x3/s1 7.0 and 5.2; with channels as lanes 1.9 and 1.2, 2.2 and 1.8, 6.4 and 5.7.
+3x3/s1 7.0 and 5.2; with channels as lanes 1.9 and 1.2, 2.2 and 1.8, 6.4 and 5.7; 3x3x3/s1 of (2, 64, 16, 56, 56) 14.5 and 10.2.
 
 Legend: see rows.py and select.py.  A row or a column that a window lacks is the one before it: choosing twice does no harm.
 """
@@ -98,7 +99,29 @@ def top_down(v, p, v1, p1, v2, p2, v3, p3, n):
 
 def choose_short(f, x, n, g, od, oh, chunk, each, s, best, where):
     """The chosen elements of the windows of a chunk, and their places."""
-    d, h, count, m = f[f[D_FIRST] + od], f[f[H_FIRST] + oh], f[f[H_COUNT] + oh], f[chunk + C_LANES] * each
+    d, planes = f[f[D_FIRST] + od], f[f[D_COUNT] + od]
+    if f[RING_D] == 0:
+        choose_rows_of(f, x, n, g, d, oh, chunk, each, s, best, where)
+        return
+    a, b = held_plane(f, x, n, g, d, oh, chunk, each, s), held_plane(f, x, n, g, d + min(planes - 1, 1), oh, chunk, each, s)
+    c = held_plane(f, x, n, g, d + planes - 1, oh, chunk, each, s)
+    top_down(best, where, shift(s[15], a), shift(s[16], a), shift(s[15], b), shift(s[16], b), shift(s[15], c), shift(s[16], c),
+             vectors(f[chunk + C_LANES]))
+
+
+def held_plane(f, x, n, g, d, oh, chunk, each, s):
+    """Where the best elements of plane d for a row of windows are kept, from now on if not yet."""
+    slot, name = (d & f[RING_D]) * f[OH] + oh, ((n * f[G] + g) * CHUNK * f[CHUNKS] + chunk - f[CHUNK_TABLE]) * f[D] + d
+    at = slot * f[ROW_CELLS]
+    if s[14][slot] != name:
+        s[14][slot] = name
+        choose_rows_of(f, x, n, g, d, oh, chunk, each, s, shift(s[15], at), shift(s[16], at))
+    return at
+
+
+def choose_rows_of(f, x, n, g, d, oh, chunk, each, s, best, where):
+    """The chosen elements of the windows of a chunk in one plane, and their places."""
+    h, count, m = f[f[H_FIRST] + oh], f[f[H_COUNT] + oh], f[chunk + C_LANES] * each
     for i in range(count):
         slot, name = (h + i) & 3, d * f[H] + h + i
         if s[10][slot] != name:

@@ -11,15 +11,18 @@ that the beginning is in by turns; state: see slide_down, and, fifth, the first 
 from __future__ import annotations
 
 from ..layout import *  # noqa: F403
-from .cells import STATE, forget  # noqa: F401 (select.py calls it)
+from .cells import forget  # noqa: F401 (select.py calls it)
 from .rows import *  # noqa: F403
 from .short import top_down, vectors
 
 
 def held_cells(f, a, slot):
     """The state, and the rows that are held: values and places."""
-    at, row = a[WORK] + slot * f[WORK_SIZE] + f[JOIN_AT], (f[JOIN_TALL] + 3) * f[ROW_CELLS]
-    return integers(at), reals(at + STATE), places(at + STATE + row * SUM_BYTES)
+    at = a[WORK] + slot * f[WORK_SIZE] + f[JOIN_AT]
+    state, values = integers(at), at + f[TAGS_AT]
+    for i in range(f[TAGS_AT] // 8):  # of planes that short.py keeps, too: none is there yet
+        state[i] = -1
+    return state, reals(values), places(values + f[HELD_CELLS] * SUM_BYTES)
 
 
 def lay_cells(v, p, a, here, column, n):
