@@ -87,6 +87,11 @@ def gathered(call: Call, contributions: Source, p: Parameter, value: np.ndarray)
 
 # ---------------------------------------------------------------- fold
 
+def in_turn(call: Call, shape: str | None) -> bool:
+    """Whether three.py joins planes in turn."""
+    return shape == "three" and bool(call.axes[0].count.max() > 1)
+
+
 class Fold:
     """y folds the window; its backward pass recomputes the fold."""
 
@@ -135,14 +140,14 @@ class Fold:
         return results + [gathered(call, addresses[at.GRAD_PARAM], p, value) for p, value in learns]
 
     @staticmethod
-    def widest(shape: str | None, near: bool, backward: bool, plain_sum: bool) -> int:
+    def widest(shape: str | None, near: bool, backward: bool, plain: bool) -> int:
         """Below which width planes are bundled, by the loop for small windows that would take them else."""
         if shape in ("quad", "planes"):
             return WIDEST["QUAD"] if shape == "quad" else 0
         if not near:
             return WIDEST["EXACT"]
         if shape in ("three", "eight"):
-            return 0 if plain_sum else WIDEST["LIFTED_THREE"]
+            return 0 if plain else WIDEST["LIFTED_THREE"]
         return WIDEST["SWEEP_BACK" if backward else "SWEEP"]
 
     def launch(self, call: Call, backward: bool, distances: dict[int, Any], addresses: dict[int, Any], kind: tuple, options: tuple,
@@ -157,7 +162,7 @@ class Fold:
 
         near, lifts = hasattr(call.formula, "common"), kernels.lifts(*signature[:2], *kind[1:])
         shape, made = call.small(distances, backward, lifts, plain_sum)
-        bundle = bundles.of(call, distances, self.widest(shape, near, backward, plain_sum), backward)
+        bundle = bundles.of(call, distances, self.widest(shape, near, backward, plain_sum and not in_turn(call, shape)), backward)
         if bundle is not call:
             call, (shape, made) = bundle, bundle.small(distances, backward, lifts, plain_sum)
         if shape == "quad" or (near and (shape in ("planes", "three", "eight") or (shape == "nine" and plain_sum))):
@@ -201,6 +206,8 @@ class Select:
         """Below which width planes are bundled, by the loop that would take them else."""
         if not indexed:
             shape = call.small(operands, plain=True)[0]
+            if in_turn(call, shape):
+                return WIDEST["LIFTED_THREE"]
             return 0 if shape in ("planes", "three", "eight") else WIDEST["QUAD" if shape == "quad" else "SWEEP"]
         shape, made = call.choices(operands)
         return places_widest(shape, made.integers[at.W_STRIDE] == 1)

@@ -20,6 +20,7 @@ THREE = CELLS - 8 * VECTOR  # positions of a row that three.py takes
 PLANE = 2048  # elements of a plane whose gradients by places whole.py makes
 TALL = 32  # rows of a window that slide_down joins, at most: its sums are of that many, one after the other
 LEAST = 6  # and the least, where windows stand a row apart
+PLANES = 1 << 14  # windows' rows by elements a row of a plane, at most, whose rows three.py keeps: 64 KB of float32 for a number of each
 HELD = 1 << 23  # bytes of rows of terms, at most
 TURN = 4  # rows of windows of a plane, at least, that are turned: a tile has the work of all its rows
 
@@ -273,20 +274,30 @@ def small(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if d.count.max() > 1:
         pairs = all(a.grid and a.grid[2] == 2 and a.count.min() == 2 for a in axes) and w.grid[1] == 2 and w.step == 1  # type: ignore[index]
         beside = not backward or all(a.grid == (0, 2, 2) and a.step == 1 for a in axes)
-        return "eight" if pairs and beside and not channel_lanes and w.count.size >= VECTOR else None
+        if pairs and beside and not channel_lanes and w.count.size >= VECTOR:
+            return "eight"
     if not h.grid or not w.grid or (not channel_lanes and w.step > 1):
         return None
     kernel, strides = (h.grid[2], w.grid[2]), (h.grid[1], w.grid[1])
     whole = all(int(a.count.min()) == a.grid[2] for a in (h, w) if a.grid)
-    if kernel == (2, 2) and whole and (channel_lanes or w.grid[1] == 2):
+    single = d.count.max() == 1
+    if kernel == (2, 2) and whole and single and (channel_lanes or w.grid[1] == 2):
         beside = strides == (2, 2) and h.grid[0] == w.grid[0] == 0 and h.step == w.step == 1 and d.count.size == dims[2]
         return "quad" if beside or not backward else None
-    if kernel == (3, 3) and channel_lanes and (not backward or kept_rows(dims, axes)):
+    if kernel == (3, 3) and channel_lanes and single and (not backward or kept_rows(dims, axes)):
         return "nine"
     narrow = w.step <= (4 if strides[1] == 1 else 1) and h.step <= 4 and dims[4] <= THREE
     wide = min(w.count.size, dims[4] // strides[1]) >= VECTOR
-    every = not backward or d.count.size == dims[2]
+    every = (not backward or d.count.size == dims[2]) if single else kept_planes(dims, axes) > 0
     return "three" if max(kernel) <= 3 and strides[1] <= 2 and not channel_lanes and narrow and wide and every else None
+
+
+def kept_planes(dims: tuple[int, ...], axes: Axes) -> int:
+    """How many planes of rows three.py keeps for windows of several, a plane apart; farther apart they share too little; 0: not for these."""
+    d, h, _ = axes
+    most = int(d.count.max())
+    suits = 1 < most <= 3 and d.grid is not None and d.grid[1] == 1 and d.step == 1 and h.count.size * dims[4] <= PLANES
+    return power_of_two(most) if suits else 0
 
 
 def kept_rows(dims: tuple[int, ...], axes: Axes) -> bool:
@@ -329,10 +340,15 @@ def build_three(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, St
     buffer.place(at.W_SHARE, w.share)
     row, held = (-(-n // VECTOR) * VECTOR for n in (stride * (-(-dims[4] // stride) + 3 * VECTOR), w.count.size + 4 * VECTOR))
     spans = 2 * h.step + 1 + ((three.BAND + 2) * (h.grid[1] if h.grid else 1) if backward else 0)
-    ring = min(power_of_two(spans), 64)
-    head[at.ROW_CELLS], head[at.RING_H], head[at.HELD_CELLS] = row, ring - 1, held
-    rows = (ring + three.BAND) * lifts + 2 * three.BAND * terms + max(lifts, terms)
-    work = _memory(head, at.TAGS_AT, ring, 0, itemsize * (rows * row + three.BAND * terms * held + w.count.size))
+    ring, planes = min(power_of_two(spans), 64), max(kept_planes(dims, axes), 1)
+    head[at.ROW_CELLS], head[at.RING_D], head[at.RING_H], head[at.HELD_CELLS] = row, planes - 1, ring - 1, held
+    rows = (planes * ring + three.BAND) * lifts + 2 * three.BAND * terms + max(lifts, terms)
+    work = _memory(head, at.TAGS_AT, planes * ring, 0, itemsize * (rows * row + three.BAND * terms * held + w.count.size))
+    if planes > 1:
+        head[at.HELD_AT], kept = -(-work // 64) * 64, planes * h.count.size
+        work = _memory(head, at.HELD_TAGS_AT, 2 * kept, 0, int(head[at.HELD_AT]) + itemsize * kept * (lifts + terms) * row)
+        if backward:
+            buffer.place(at.D_COVER, covering(axes[0], dims[2]))
     if backward:
         buffer.place(at.H_COVER, covering(h, dims[3]))
     return buffer.plan(dict(operands), work, buffer.planes * prod(a.count.size for a in axes[:2]), buffer.planes * dims[2] * dims[3])

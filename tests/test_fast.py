@@ -13,7 +13,7 @@ import pytest
 from cases import CASES, by_dtype, examples
 
 import numbapool
-from numbapool import choices, composed, memory, operation, plan, prepared, sweeps, testing, windows
+from numbapool import choices, composed, memory, operation, plan, prepared, sweeps, testing, threads, windows
 from numbapool.loops import layout
 from numbapool.memory import LANES
 
@@ -156,6 +156,40 @@ def test_windows_of_at_most_three_rows_and_columns(name, dtype):
         ours, theirs = backward(g, x, *leading, **window), backward(np.ascontiguousarray(np.moveaxis(g, 1, -1)), *turn, **window, channels_last=True)
         for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (ours, theirs)), strict=True):
             testing.close(a, np.moveaxis(np.asarray(b, np.float64), -1, 1) if a.ndim == 4 else b, 8.0)
+
+
+IN_TURN = [  # kernel_size, stride, padding: planes a place apart, of at most three
+    (3, 1, 1), (2, 1, 0), ((3, 2, 3), (1, 1, 2), (1, 0, 1)), ((2, 3, 1), (1, 2, 1), ((1, 1), (0, 1), (0, 0))), (3, (1, 2, 2), (0, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*by_dtype(("max", "avg", "soft", "lp", "gem", "lip"), ["float64"], ("max", "avg", "soft", "lip")),
+                                             ("soft", "float32"), ("max", "float16")])
+def test_windows_of_planes_in_turn(name, dtype, monkeypatch):
+    """Planes that are kept, joined and summed in turn make what channels as lanes do, which other loops serve; by threads, the same bits."""
+    rng = np.random.default_rng(38)
+    forward, backward = getattr(numbapool, f"{name}_pool3d"), getattr(numbapool, f"{name}_pool3d_backward")
+    for i, (kernel, stride, padding) in enumerate(IN_TURN):
+        x = (rng.standard_normal((2, 2, 4 + i, 5 + 3 * (i % 4), 41 + 5 * i)) + (3 if name in ("lp", "gem") else 0)).astype(dtype)
+        leading = {"lip": (rng.standard_normal(x.shape).astype(dtype),), "lp": (3.0,)}.get(name, ())
+        window = dict(kernel_size=kernel, stride=stride, padding=padding)
+        if name == "gem":
+            window["p"] = np.array([2.0, 3.5])
+        turn = [np.ascontiguousarray(np.moveaxis(v, 1, -1)) if np.ndim(v) == 5 else v for v in (x, *leading)]
+        y, other = forward(x, *leading, **window), forward(*turn, **window, channels_last=True)
+        testing.close(y, np.moveaxis(np.asarray(other, np.float64), -1, 1), 4.0)
+        g = rng.standard_normal(y.shape).astype(dtype)
+        ours, theirs = backward(g, x, *leading, **window), backward(np.ascontiguousarray(np.moveaxis(g, 1, -1)), *turn, **window, channels_last=True)
+        ours, theirs = (r if isinstance(r, tuple) else (r,) for r in (ours, theirs))
+        for a, b in zip(ours, theirs, strict=True):
+            testing.close(a, np.moveaxis(np.asarray(b, np.float64), -1, 1) if a.ndim == 5 else b, 8.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(threads, "SMALL", 0)
+            patch.setattr(threads, "CHUNK", 1 << 12)  # tasks end anywhere, and begin again with nothing kept
+            np.testing.assert_array_equal(forward(x, *leading, **window), y)
+            again = backward(g, x, *leading, **window)
+            for a, b in zip(again if isinstance(again, tuple) else (again,), ours, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.jit
@@ -321,8 +355,8 @@ def test_indices_in_windows_of_several_planes(shape):
         axes = oracle.sliding_axes(shape[2:], *(v if isinstance(v, tuple) else (v,) * 3 for v in (kernel, stride, padding)))
         y, index = oracle.pool(oracle.maximum, x, axes, return_indices=True)
         g = rng.integers(-5, 6, y.shape).astype(np.float32)
-        for threads, dtype, sign, name in ((1, "float32", 1, "max"), (2, "float32", 1, "max"), (2, "float16", -1, "min")):
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        for count, dtype, sign, name in ((1, "float32", 1, "max"), (2, "float32", 1, "max"), (2, "float16", -1, "min")):
+            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
             try:
                 found = getattr(numbapool, f"{name}_pool3d")((sign * x).astype(dtype), kernel, stride, padding, return_indices=True)
                 again = getattr(numbapool, f"{name}_pool3d_backward")(g.astype(dtype), (sign * x).astype(dtype), kernel, stride, padding)
@@ -393,8 +427,8 @@ def test_tall_windows_in_threads():
     """Wherever the rows are divided, blocks are the same: bit for bit."""
     x = np.random.default_rng(33).standard_normal((1, 1, 901, 140)).astype(np.float32)
     results = []
-    for threads in (1, 2):
-        numba.set_num_threads(threads)
+    for count in (1, 2):
+        numba.set_num_threads(count)
         try:
             y, index = numbapool.max_pool2d(x, 7, 1, 3, return_indices=True)
             results.append((y, index, *(numbapool.max_pool2d(x, 7, 1, 3), numbapool.avg_pool2d(x, 7, 1, 3), numbapool.soft_pool2d(x, 7, 1, 3)),
@@ -592,6 +626,7 @@ def test_rows_are_kept_from_plane_to_plane(name, monkeypatch):
         for kept in (True, False):
             with monkeypatch.context() as patch:
                 patch.setattr(sweeps, "cached", lambda extent, *a, rows=rows: rows.append(build(*a)) or rows[-1])
+                patch.setattr(sweeps, "kept_planes", lambda *_: 0)  # which three.py would take
                 patch.setattr(operation, "CALLS", prepared.Remembered())
                 if not kept:
                     patch.setattr(sweeps, "RING", 0)
@@ -624,8 +659,9 @@ def test_windows_of_two_planes(name, dtype, monkeypatch):
         own = {"kernel_size": 2, "stride": 2, "padding": 0, **window, **CUBES[name]}
         found: list = []
         for cubes in (False, True):
+            taken = "eight" if cubes else ""
             with monkeypatch.context() as patch:
-                patch.setattr(sweeps, "small", lambda *a, cubes=cubes, found=found: found.append(call(*a)) or (found[-1] if cubes else None))
+                patch.setattr(sweeps, "small", lambda *a, taken=taken, found=found: found.append(call(*a)) or (taken if found[-1] == taken else None))
                 patch.setattr(memory, "past_cache", lambda size, cubes=cubes: cubes)
                 patch.setattr(numbapool.libraries, "past_cache", lambda size, cubes=cubes: cubes)
                 patch.setattr(operation, "CALLS", prepared.Remembered())

@@ -198,6 +198,9 @@ static kernel_function fold_sweep(call *k, int formula, const geometry *g, plan 
     return f;
 }
 
+/* Whether three.py joins planes in turn. */
+static bool in_turn(shape s, const geometry *g) { return s == THREE && largest(g->axes[0].count, g->axes[0].outputs) > 1; }
+
 /* Below which width planes are bundled, by the loop that would take them else. */
 static int64_t fold_widest(call *k, int formula, const geometry *g)
 {
@@ -209,7 +212,7 @@ static int64_t fold_widest(call *k, int formula, const geometry *g)
     if (!info->common)
         return WIDEST_EXACT;
     if (s == THREE || s == EIGHT)
-        return info->plain_sum ? 0 : WIDEST_LIFTED_THREE;
+        return info->plain_sum && !in_turn(s, g) ? 0 : WIDEST_LIFTED_THREE;
     return k->r->backward ? WIDEST_SWEEP_BACK : WIDEST_SWEEP;
 }
 
@@ -393,6 +396,8 @@ static int64_t choice_widest(call *k, const geometry *g, bool indexed)
         return places_widest(s, made.integers[AT_W_STRIDE] == 1);
     }
     shape s = small_of(k, g, false, true, &cut_one);
+    if (in_turn(s, g))
+        return WIDEST_LIFTED_THREE;
     return s == PLANES || s == THREE || s == EIGHT ? 0 : s == QUAD ? WIDEST_QUAD : WIDEST_SWEEP;
 }
 

@@ -461,13 +461,22 @@ static shape small_eight(const geometry *g, bool backward)
     return w->stride == 2 && w->step == 1 && !g->channel_lanes && w->outputs >= VECTOR ? EIGHT : NO_SHAPE;
 }
 
+/* How many planes of rows three.py keeps for windows of several, a plane apart; farther apart they share too little; 0: not for these. */
+static int64_t kept_planes(const geometry *g)
+{
+    const axis *d = &g->axes[0];
+    int64_t planes = largest(d->count, d->outputs);
+    bool suits = planes > 1 && planes <= 3 && d->regular && d->stride == 1 && d->step == 1;
+    return suits && times(g->axes[1].outputs, g->dims[4]) <= SWEEP_PLANES ? power_of_two(planes) : 0;
+}
+
 /* Whether three.py does a call. */
 static shape small_three(const geometry *g, bool backward)
 {
     const axis *d = &g->axes[0], *h = &g->axes[1], *w = &g->axes[2];
     bool narrow = w->step <= (w->stride == 1 ? 4 : 1) && h->step <= 4 && g->dims[4] <= SWEEP_THREE;
     bool wide = least(w->outputs, g->dims[4] / w->stride) >= VECTOR;
-    bool every = !backward || d->outputs == g->dims[2];
+    bool every = largest(d->count, d->outputs) > 1 ? kept_planes(g) > 0 : !backward || d->outputs == g->dims[2];
     return most(h->kernel, w->kernel) <= 3 && w->stride <= 2 && !g->channel_lanes && narrow && wide && every ? THREE : NO_SHAPE;
 }
 
@@ -497,14 +506,15 @@ shape small(const geometry *g, bool backward)
         return PLANES;
     if (!unit_strides(g))
         return NO_SHAPE;
-    if (largest(d->count, d->outputs) > 1)
-        return small_eight(g, backward);
+    bool single = largest(d->count, d->outputs) == 1;
+    if (!single && small_eight(g, backward) == EIGHT)
+        return EIGHT;
     if (!h->regular || !w->regular || (!g->channel_lanes && w->step > 1))
         return NO_SHAPE;
-    if (h->kernel == 2 && w->kernel == 2 && (g->channel_lanes || w->stride == 2) && smallest(h->count, h->outputs) == 2 &&
+    if (h->kernel == 2 && w->kernel == 2 && single && (g->channel_lanes || w->stride == 2) && smallest(h->count, h->outputs) == 2 &&
         smallest(w->count, w->outputs) == 2)
         return small_quad(g, backward);
-    if (h->kernel == 3 && w->kernel == 3 && g->channel_lanes && (!backward || kept_rows(g)))
+    if (h->kernel == 3 && w->kernel == 3 && g->channel_lanes && single && (!backward || kept_rows(g)))
         return NINE;
     return small_three(g, backward);
 }
@@ -553,11 +563,18 @@ static int64_t place_three(buffer *b, const geometry *g, int lifts, int terms, i
     int64_t stride = w->stride;
     int64_t row = rounded(stride * (up(g->dims[4], stride) + 3 * VECTOR), VECTOR), kept = rounded(w->outputs + 4 * VECTOR, VECTOR);
     int64_t lines = least(power_of_two(2 * h->step + 1 + (terms > 0 ? (BAND + 2) * h->stride : 0)), 64);
+    int64_t planes = most(kept_planes(g), 1);
     b->head[AT_ROW_CELLS] = row;
+    b->head[AT_RING_D] = planes - 1;
     b->head[AT_RING_H] = lines - 1;
     b->head[AT_HELD_CELLS] = kept;
-    int64_t rows = (lines + BAND) * lifts + 2 * BAND * terms + (lifts > terms ? lifts : terms);
-    return place_rows(b, AT_TAGS_AT, lines, 0, itemsize * (rows * row + BAND * terms * kept + w->outputs));
+    int64_t rows = (planes * lines + BAND) * lifts + 2 * BAND * terms + (lifts > terms ? lifts : terms);
+    int64_t work = place_rows(b, AT_TAGS_AT, planes * lines, 0, itemsize * (rows * row + BAND * terms * kept + w->outputs));
+    if (planes == 1)
+        return work;
+    int64_t lasting = planes * h->outputs, begin = rounded(work, 64);
+    b->head[AT_HELD_AT] = begin;
+    return place_rows(b, AT_HELD_TAGS_AT, 2 * lasting, 0, begin + itemsize * lasting * (lifts + terms) * row);
 }
 
 /* The plan of a call that `small` has named THREE; lifts, terms, itemsize: as those of plan_sweep. */
@@ -574,6 +591,10 @@ plan plan_three(context *c, const geometry *g, int lifts, int terms, int itemsiz
     int64_t work = place_three(&b, g, lifts, terms, itemsize);
     if (terms > 0) {
         record_gradients(&b, g->dims, false);
+        if (b.head[AT_RING_D]) {
+            table deep = covering(c, &g->axes[0], g->dims[2]);
+            place(&b, AT_D_COVER, deep.cells, deep.rows);
+        }
         table cover = covering(c, &g->axes[1], g->dims[3]);
         place(&b, AT_H_COVER, cover.cells, cover.rows);
     }
