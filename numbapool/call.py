@@ -203,10 +203,13 @@ class Call:
 
     def sweep(self, operands: dict[int, Any], lifts: tuple[int, int], gradient: bool = False, borrow: bool = False) -> tuple[Any, bool]:
         """The plan of a sweep, or None; and whether x lies as its rows do. lifts : components of a lifted row, and of a row of terms."""
-        records = self.records(operands)
-        as_rows = borrow and sweeps.straight(self.x.dims, self.x.strides, self.lanes) and self.dtype not in HALVES
-        arguments = (self.x.dims, self.axes, records, self.lanes, 0 if as_rows else lifts[0], lifts[1] if gradient else 0,
-                     np.dtype(real_name(self.dtype)).itemsize, self.memory_last if gradient else None, self.past_cache(gradient))
+        what, lanes, last = (self.x.dims, self.axes, self.records(operands)), self.lanes, self.memory_last
+        seen = sweeps.as_channels(*what, gradient) if borrow and lanes and last else None
+        if seen:
+            what, lanes, last = seen, False, False
+        as_rows = borrow and sweeps.straight(what[0], dict(what[2])[at.X], lanes) and self.dtype not in HALVES
+        arguments = (*what, lanes, 0 if as_rows else lifts[0], lifts[1] if gradient else 0,
+                     np.dtype(real_name(self.dtype)).itemsize, last if gradient else None, self.past_cache(gradient))
         build = sweeps.build if self.extras is not None else functools.partial(sweeps.cached, max(*self.x.dims[2:], *self.outputs))
         return build(*arguments), as_rows
 

@@ -10,7 +10,7 @@ from .loops.cpu import separate
 from .loops.cpu.cells import STATE
 from .memory import CELLS, LANES, VECTOR
 from .plan import Buffer, Plan, Strides, gradient
-from .sweeps import PLANE, RING, Axes, chunk, chunks, covering, in_planes, interleaved, merged, power_of_two, reach, tall, turned
+from .sweeps import PLANE, RING, Axes, chunk, chunks, covering, in_planes, interleaved, many_channels, merged, power_of_two, reach, tall, turned
 from .windows import Axis, remembered
 
 PLACE = 8  # bytes of a place, at most
@@ -89,13 +89,13 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
           grad_channels_last: bool | None = None, scratch_planes: int = 0, itemsize: int = 4,
           past_cache: int = 0) -> tuple[str | None, Plan]:
     """How to choose, and the plan of a call; the arguments are those of plan.build.  "whole", "separate": by whole.py, separate.py."""
-    size, whole = dims, dims
+    size, whole, many = dims, dims, many_channels(dims, axes, operands) if channel_lanes and width == LANES else 0
     planes = not channel_lanes and not grad_channels_last and in_planes(dims, axes, operands, (at.X,))
     planes = planes and (grad_channels_last is None or prod(dims[2:]) <= PLANE)
     if prod(dims) and all(a.first.ndim == 1 for a in axes):
         beside = not channel_lanes or dims[1] <= width  # else the lanes of neighbours lie apart: rows of them would have to be copied
         whole, axes, operands = merged(dims, axes, operands, (at.X,), CELLS // (dims[1] if channel_lanes else 1) if beside else 1, channel_lanes)
-    width = min(width_of(axes[2], dims[1], width), dims[1]) if channel_lanes else 1
+    width = many or (min(width_of(axes[2], dims[1], width), dims[1]) if channel_lanes else 1)
     records, work = dict(operands), 0
     table = chunks_of(axes[2], whole[4], CELLS // max(width, 1))
     deep = grad_channels_last is not None and axes[0].grid == (0, 2, 2) and axes[0].count.min() == 2 and axes[0].step == 1

@@ -87,6 +87,34 @@ def cut(dims: tuple[int, ...], axes: Axes,
     return (*dims[:2], 1, rows, each * stride), (axes[0], *parts), moved
 
 
+def many_channels(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...]) -> int:
+    """How many channels as lanes to take at once of windows that are whole planes: more than LANES, which divide all; 0 for any others."""
+    channels = dims[1]
+    parts = next((m for m in range(1, channels // LANES + 1) if channels % m == 0 and channels // m <= CELLS), 0)
+    whole = parts and channels > LANES and prod(dims) and all(a.first.ndim == 1 for a in axes)
+    return channels // parts if whole and whole_planes(dims, axes, operands, (at.X,), channels) else 0
+
+
+@functools.lru_cache(256)
+def as_channels(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...],
+                gradient: bool) -> tuple[tuple[int, ...], Axes, tuple[tuple[int, Strides], ...]] | None:
+    """Windows that are whole planes of many channels as lanes, seen as rows of channels, one below the other, that join; None for any others.
+
+    Lanes alone would be a part of each row, whose memory lies far from that of the next.  Only for formulas whose windows are all in reach, as `cut`.
+    """
+    batch, channels, *size = dims
+    each = many_channels(dims, axes, operands)
+    if not each:
+        return None
+    rows, parts = prod(size), channels // each
+    full = {at.X, at.GRAD_X} if gradient else {at.X}
+    operands = (*operands, (at.GRAD_X, dense(dims, True))) if gradient else operands
+    moved = tuple((k, (s[0], each * s[1], 0, channels if k in full else 0, s[1])) for k, s in operands)
+    ones, places = np.ones(each, np.int64), np.arange(each, dtype=np.int64)
+    down = Axis(np.zeros(1, np.int64), np.array([rows]), 1, np.array([prod(int(a.share[0]) for a in axes)]), (0, rows, rows))
+    return (batch, parts, 1, rows, each), (Axis(ones[:1] - 1, ones[:1], 1, ones[:1], (0, 1, 1)), down, Axis(places, ones, 1, ones, (0, 1, 1))), moved
+
+
 def span(axis: Axis, lo: int, hi: int) -> tuple[int, int]:
     """The first element of windows [lo, hi), and one past their last."""
     first = axis.first[..., lo:hi]
@@ -372,7 +400,8 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     if backward and not all(ordered(a) for a in axes):
         return None
     if backward:
-        operands = (*operands, *((k, dense(dims, bool(grad_channels_last))) for k in (at.GRAD_X, at.GRAD_LOGIT)))
+        given = dict(operands)
+        operands = (*operands, *((k, dense(dims, bool(grad_channels_last))) for k in (at.GRAD_X, at.GRAD_LOGIT) if k not in given))
     width = min(LANES, dims[1]) if channel_lanes else 1
     positions = CELLS // width
     dims, axes, operands = merged(dims, axes, operands, (at.X, at.LOGIT, at.GRAD_X, at.GRAD_LOGIT),

@@ -361,6 +361,16 @@ def check_cut(c, call):
     return same_geometry(g, *sweeps.cut(*call[:3]), call[3])
 
 
+def check_as_channels(c, call, gradient):
+    """sweeps.as_channels; returns the call that it makes, or None."""
+    g, lanes = c_geometry(*call), call[3]
+    assert c.geometry_as_channels(byref(g), gradient) == 0
+    seen = sweeps.as_channels(*call[:3], gradient) if lanes else None
+    made = same_geometry(g, *(seen or call[:3]), lanes and seen is None)
+    assert bool(g.channel_lanes) == made[3]
+    return made if seen else None
+
+
 def same_geometry(g, dims, axes, operands, lanes):
     """What a geometry has become; returns the call that it is."""
     assert tuple(g.dims) == dims
@@ -414,6 +424,9 @@ def check_all(c, call, data):
     check_small(c, call, last is not None, max(lifts, 1), terms, itemsize, bool(last), past)
     check_small(c, check_cut(c, call), False, 1, 0, itemsize, False, past)
     check_sweep(c, call, lifts, 0 if last is None else terms, itemsize, last, past)
+    seen = check_as_channels(c, call, last is not None)
+    if seen:
+        check_sweep(c, seen, lifts, 0 if last is None else terms, itemsize, False, past)
     if not (prod(call[0]) == 0 and any(a.first.ndim == 2 for a in call[1])):
         check_choices(c, call, width, last, scratch, itemsize, past)
 
@@ -459,6 +472,8 @@ LISTED = {
     "3x3 few columns": call_of((2, 3, 1, 9, 9), window(9, 3, 1, 1), window(9, 3, 1, 1)),
     "global": call_of((2, 3, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1)),
     "global lanes": call_of((2, 300, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1), last=True, lanes=True),
+    "global many lanes": call_of((2, 2050, 1, 5, 7), windows.adaptive(5, 1), windows.adaptive(7, 1), last=True, lanes=True),
+    "global lanes of a prime number": call_of((2, 2003, 1, 5, 7), windows.adaptive(5, 1), windows.adaptive(7, 1), last=True, lanes=True),
     "global 3d": call_of((1, 2, 6, 10, 90), *(windows.adaptive(n, 1) for n in (6, 10, 90))),
     "global of prime size": call_of((1, 2, 1, 2003, 1), windows.adaptive(2003, 1), windows.adaptive(1, 1)),
     "global long row": call_of((1, 2, 1, 1, 5000), windows.adaptive(5000, 1)),
@@ -525,6 +540,10 @@ def test_listed(c, call):
     for cutted in (call, check_cut(c, call)):
         for backward, lifts, last in ((False, 1, False), (True, 1, False), (True, 2, True)):
             check_small(c, cutted, backward, lifts, lifts, 4 * lifts, last, backward)
+    for gradient in (False, True):
+        seen = check_as_channels(c, call, gradient)
+        for lifts in range(2 if seen else 0):
+            assert check_sweep(c, seen, lifts, int(gradient), 4, False, gradient)
     for last in (None, False, True):
         for scratch in (0, 1, 2):
             check_general(c, call, 16 if scratch else LANES, last, scratch, 8, 3 * scratch)
@@ -569,6 +588,7 @@ def test_loops_for_small_windows(c):
         {None, "quad", "nine", "short", "own", "whole", "separate"}
     assert {check_sweep(c, call, 1, 1) for call in LISTED.values()} == {False, True}
     assert check_cut(c, LISTED["long row cut"])[0] != LISTED["long row cut"][0]
+    assert check_as_channels(c, LISTED["global many lanes"], False) and not check_as_channels(c, LISTED["global lanes of a prime number"], False)
 
 
 def test_memory_of_a_small_plan(c):

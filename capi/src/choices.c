@@ -134,11 +134,12 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     const int64_t *size = given->dims;
     bool fits = gradient == NO_GRADIENT || product(size + 2, 3) <= SWEEP_PLANE;
     bool planes = gradient != CHANNELS_LAST && fits && in_planes(g, full);
+    int64_t many = width == LANES ? many_channels(g) : 0;
     if (size[0] && size[1] && size[2] && size[3] && size[4] && !differs(g))
         merged(c, g, full, !g->channel_lanes ? CELLS : size[1] <= width ? CELLS / size[1] : 1); /* 1: lanes of neighbours lie apart */
     const axis *d = &g->axes[0], *w = &g->axes[2];
     buffer b;
-    open_buffer(&b, g, g->channel_lanes ? width_of(w, size[1], width) : 1);
+    open_buffer(&b, g, many ? many : g->channel_lanes ? width_of(w, size[1], width) : 1);
     int64_t cells = CELLS / most(b.width, 1);
     table found = chunks_of(c, w, g->dims[4], cells);
     bool deep = gradient != NO_GRADIENT && d->regular && d->origin == 0 && d->step == 1 && whole_pairs(d);

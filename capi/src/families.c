@@ -189,11 +189,14 @@ static kernel_function fold_sweep(call *k, int formula, const geometry *g, plan 
 {
     const formula_info *info = &formula_infos[formula];
     bool backward = k->r->backward;
-    bool as_rows = info->plain_sum && !is_half(k->dtype) && straight(g, k->x.strides);
+    geometry seen = *g;
+    if (info->plain_sum && k->memory_last)
+        as_channels(k->c, &seen, backward);
+    bool as_rows = info->plain_sum && !is_half(k->dtype) && straight(&seen, seen.strides[AT_X]);
     if (as_rows && !backward && !find_kernel(formula, backward, k->dtype, LOOP_SWEEP_STRAIGHT))
         as_rows = false;
     kernel_function f = find_kernel(formula, backward, k->dtype, as_rows && !backward ? LOOP_SWEEP_STRAIGHT : LOOP_SWEEP);
-    if (!f || !sweep_plan(k, g, info->way[backward].accumulators, info->way[backward].terms, backward, as_rows, made))
+    if (!f || !sweep_plan(k, &seen, info->way[backward].accumulators, info->way[backward].terms, backward, as_rows, made))
         return NULL;
     return f;
 }
@@ -366,9 +369,12 @@ static bool choose_values(call *k, const geometry *g, addresses *a)
         launch(k, f, &made, false, a, false, NULL, NULL);
         return true;
     }
-    bool as_rows = !is_half(k->dtype) && straight(g, k->x.strides) && find_kernel(formula, false, k->dtype, LOOP_SWEEP_STRAIGHT);
+    geometry seen = *g;
+    if (k->memory_last)
+        as_channels(k->c, &seen, false);
+    bool as_rows = !is_half(k->dtype) && straight(&seen, seen.strides[AT_X]) && find_kernel(formula, false, k->dtype, LOOP_SWEEP_STRAIGHT);
     f = find_kernel(formula, false, k->dtype, as_rows ? LOOP_SWEEP_STRAIGHT : LOOP_SWEEP);
-    if (!f || !sweep_plan(k, g, 1, 0, false, as_rows, &made))
+    if (!f || !sweep_plan(k, &seen, 1, 0, false, as_rows, &made))
         return false;
     launch(k, f, &made, false, a, false, NULL, NULL);
     return true;

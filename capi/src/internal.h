@@ -124,6 +124,7 @@ plan plan_general(context *c, const geometry *g, int64_t width, int gradient, in
 void without_windows(context *c, axis *a, int64_t outputs); /* windows.fake_axis */
 void in_a_row(context *c, geometry *g);                /* plan.in_a_row, in place */
 void cut(context *c, geometry *g);                     /* sweeps.cut, in place */
+void as_channels(context *c, geometry *g, bool gradient); /* sweeps.as_channels, in place */
 bool straight(const geometry *g, const int64_t strides[5]); /* sweeps.straight of an operand */
 shape small(const geometry *g, bool backward);         /* sweeps.small */
 plan plan_small(context *c, const geometry *g, int gradient, bool past_cache);

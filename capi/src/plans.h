@@ -73,6 +73,7 @@ plan close_buffer(context *c, buffer *b, int64_t work, int64_t rows, int64_t pla
 /* sweeps.c */
 void merged(context *c, geometry *g, const bool full[OPERANDS], int64_t cells);
 bool in_planes(const geometry *g, const bool full[OPERANDS]);
+int64_t many_channels(const geometry *g);
 table covering(context *c, const axis *a, int64_t size);
 int64_t power_of_two(int64_t n); /* the smallest one that is at least n */
 int64_t tall(const geometry *g, int64_t over, int64_t least_rows);

@@ -136,6 +136,46 @@ void cut(context *c, geometry *g)
             g->strides[k][3] = (k == AT_Y ? each : each * w->stride) * g->strides[k][4];
 }
 
+/* How many channels as lanes to take at once of windows that are whole planes: more than LANES, which divide all; 0 for any others. */
+int64_t many_channels(const geometry *g)
+{
+    static const bool full[OPERANDS] = {[AT_X] = true};
+    int64_t channels = g->dims[1];
+    if (!g->channel_lanes || channels <= LANES || empty(g) || differs(g) || !whole(g) || !gapless(g, full))
+        return 0;
+    for (int64_t parts = 1; parts <= channels / LANES; parts++)
+        if (channels % parts == 0 && channels / parts <= CELLS)
+            return channels / parts;
+    return 0;
+}
+
+/* Windows that are whole planes of many channels as lanes, seen as rows of channels, one below the other, that join; any others stay as they are.
+ * gradient: whether there is one of x.  Only for formulas whose windows are all in reach, as `cut`. */
+void as_channels(context *c, geometry *g, bool gradient)
+{
+    int64_t each = many_channels(g), channels = g->dims[1], rows = product(g->dims + 2, 3);
+    if (!each)
+        return;
+    if (gradient) {
+        g->has[AT_GRAD_X] = true;
+        dense(g->dims, true, g->strides[AT_GRAD_X]);
+    }
+    for (int k = 0; k < OPERANDS; k++) {
+        int64_t *s = g->strides[k], moved[5] = {s[0], each * s[1], 0, k == AT_X || k == AT_GRAD_X ? channels : 0, s[1]};
+        if (g->has[k])
+            memcpy(s, moved, sizeof moved);
+    }
+    int64_t share = g->axes[0].share[0] * g->axes[1].share[0] * g->axes[2].share[0];
+    g->axes[0] = rows_of_one(c, 1, 1);
+    g->axes[1] = one_window(c, rows, share);
+    g->axes[2] = rows_of_one(c, each, 1);
+    g->dims[1] = channels / each;
+    g->dims[2] = 1;
+    g->dims[3] = rows;
+    g->dims[4] = each;
+    g->channel_lanes = false;
+}
+
 /* ---------------------------------------------------------------- chunks and slices */
 
 /* The windows of an axis: the first index of each, and one past its last element, over all planes. */
@@ -668,8 +708,9 @@ static bool open_sweep(context *c, sweep *s, int lifts, bool backward, bool chan
     geometry *g = &s->g;
     if (backward)
         for (int k = AT_GRAD_X; k <= AT_GRAD_LOGIT; k++) {
+            if (!g->has[k])
+                dense(g->dims, channels_last, g->strides[k]);
             g->has[k] = true;
-            dense(g->dims, channels_last, g->strides[k]);
         }
     s->width = g->channel_lanes ? least(LANES, g->dims[1]) : 1;
     int64_t positions = CELLS / s->width;

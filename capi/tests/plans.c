@@ -78,6 +78,8 @@ EXPORT int shape_of_small(const geometry *g, int backward) { return small(g, bac
 
 EXPORT int geometry_cut(geometry *g) { CALLED(cut(&call, g)); }
 
+EXPORT int geometry_as_channels(geometry *g, int gradient) { CALLED(as_channels(&call, g, gradient)); }
+
 EXPORT int geometry_in_a_row(geometry *g) { CALLED(in_a_row(&call, g)); }
 
 EXPORT int plan_of_general(plan *made, const geometry *g, int64_t width, int gradient, int scratch_planes, int itemsize, int sort,
