@@ -72,7 +72,7 @@ def held_planes(axes: Axes) -> int:
     return power_of_two(most) if 1 < most <= 3 and d.first.ndim == 1 and d.step == 1 else 0
 
 
-def separable(dims: tuple[int, ...], axes: Axes, lanes: int) -> int:
+def separable(dims: tuple[int, ...], axes: Axes, lanes: int, itemsize: int) -> int:
     """Cells of a row for separate.py, with so many lanes a position: all that windows reach and all there are, and whole vectors of windows.
 
     0: it does not suit the windows, or rows are too long for a band of four, or planes have more than one of windows.
@@ -81,7 +81,7 @@ def separable(dims: tuple[int, ...], axes: Axes, lanes: int) -> int:
         return 0
     (origin, stride, kernel), outputs = axes[2].grid, axes[2].count.size
     pitch = max(outputs + kernel - 1, dims[4] - origin, -(-(-(-outputs * lanes // VECTOR) * VECTOR) // lanes))
-    suits = stride == 1 and 2 * lanes <= separate.MARGIN and 4 * pitch * lanes <= separate.ROOM and outputs * lanes <= CELLS
+    suits = stride == 1 and 2 * lanes <= separate.MARGIN and separate.LEAST * pitch * lanes * itemsize <= separate.ROOM
     return pitch * lanes if suits else 0
 
 
@@ -119,7 +119,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         table, head[at.TURN] = narrow, VECTOR
     buffer.place(at.CHUNK_TABLE, table)
     together = grad_channels_last == channel_lanes and (not channel_lanes or width == dims[1])
-    cells = separable(whole, axes, width) if shape in ("short", "nine") and together else 0
+    cells = separable(whole, axes, width, itemsize) if shape in ("short", "nine") and together else 0
     if cells:
         shape, head[at.ROW_CELLS] = "separate", cells
         buffer.place(at.D_COVER, covering(axes[0], whole[2]))
@@ -138,6 +138,10 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
     elif shape == "short" and kept:
         head[at.RING_D], lines = kept - 1, kept * axes[1].count.size
         work = _held(head, work, -(-8 * lines // 64) * 64, row_of(table), lines, itemsize)
+    if cells:
+        room = max(separate.LEAST, separate.NEAR // cells) * cells + separate.MARGIN + VECTOR
+        head[at.JOIN_AT], head[at.HELD_CELLS] = work, room
+        work += -(-(4 * room + 2 * (cells + 2 * VECTOR)) * itemsize // 64) * 64 + 4 * room
     rows = buffer.planes * axes[0].count.size * axes[1].count.size
     return "whole" if planes else shape, buffer.plan(records, work, rows if prod(dims[2:]) else 0, buffer.planes)
 

@@ -36,7 +36,7 @@ import numpy as np
 
 from . import memory, numeric
 from .loops.cpu import bundle, detail, direct, draw, eight, fold, nine, order, owned, planes, rows, select, separate, sweep, three, vote, whole
-from .memory import CELLS, LANES, VECTOR
+from .memory import CELLS, LANES
 from .numeric import HALVES
 from .stamp import plain, stamp
 
@@ -148,10 +148,8 @@ def select_backward_kernel(formula: types.ModuleType, dtype: str, wide: bool, sh
                     behind_of=owned.plane_behind, lined=owned.line_elements, STEP=2)
         return stamp("owned_backward", [owned, formula], dtype, _owning(dtype) | told)
     if shape == "separate":
-        value, size = numeric.real_name(dtype), separate.ROOM + separate.MARGIN + VECTOR  # to the end of a vector
-        room = dict(place=np.int32, flat_logits=sweep.no_logits, band_values=_stack(value, size), band_places=_stack("int32", size),
-                    value_row=_stack(value, CELLS + 64))
-        return stamp("separate_backward", [separate, formula], dtype, room)
+        return stamp("separate_backward", [separate, formula], dtype,
+                     dict(place=np.int32, places=memory.pointer("int32"), flat_logits=sweep.no_logits))
     return stamp("select_backward", [select, formula], dtype, _cells(dtype, wide) | _choosing(shape))
 
 

@@ -468,6 +468,8 @@ LISTED = {
     "3x3 at 2": call_of((2, 3, 1, 21, 41), window(21, 3, 2, 1), window(41, 3, 2, 1, rule="inside")),
     "3x3 dilated rows": call_of((2, 3, 1, 30, 41), window(30, 3, 3, 1, 4), window(41, 3, 2, 1)),
     "3x3 lanes": call_of((2, 48, 1, 20, 40), window(20, 3, 1, 1), window(40, 3, 2, 1), last=True, lanes=True),
+    "3x3 many lanes": call_of((2, 64, 1, 20, 112), window(20, 3, 1, 1), window(112, 3, 1, 1), last=True, lanes=True),
+    "3x3 long rows": call_of((2, 3, 1, 9, 9000), window(9, 3, 1, 1), window(9000, 3, 1, 1)),
     "3x3 few lanes": call_of((2, 16, 1, 14, 14), window(14, 3, 2, 1), window(14, 3, 2, 1), last=True, lanes=True),
     "3x3 few columns": call_of((2, 3, 1, 9, 9), window(9, 3, 1, 1), window(9, 3, 1, 1)),
     "global": call_of((2, 3, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1)),

@@ -93,13 +93,13 @@ static bool ascending(const axis *a)
 }
 
 /* Cells of a row for separate.py, or 0 (choices.separable). */
-static int64_t separable(const geometry *g, int64_t lanes)
+static int64_t separable(const geometry *g, int64_t lanes, int itemsize)
 {
     const axis *a = &g->axes[2];
-    if (product(g->dims, 5) == 0 || !a->regular || a->stride != 1 || !ascending(&g->axes[0]) || largest(g->axes[0].count, g->axes[0].outputs) > 1 || 2 * lanes > SEPARATE_MARGIN || a->outputs * lanes > CELLS)
+    if (product(g->dims, 5) == 0 || !a->regular || a->stride != 1 || !ascending(&g->axes[0]) || largest(g->axes[0].count, g->axes[0].outputs) > 1 || 2 * lanes > SEPARATE_MARGIN)
         return 0;
     int64_t pitch = most(most(a->outputs + a->kernel - 1, g->dims[4] - a->origin), up(rounded(a->outputs * lanes, VECTOR), lanes));
-    return 4 * pitch * lanes <= SEPARATE_ROOM ? pitch * lanes : 0;
+    return times(SEPARATE_LEAST * lanes * itemsize, pitch) <= SEPARATE_ROOM ? pitch * lanes : 0;
 }
 
 /* Lay out rows of cells that are held, from `begin` on, behind so many bytes of state; returns where the memory ends. */
@@ -166,7 +166,7 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     }
     place(&b, AT_CHUNK_TABLE, found.cells, found.rows * AT_CHUNK);
     bool together = (how == SHORT || how == NINE) && gradient != NO_GRADIENT && (gradient == CHANNELS_LAST) == g->channel_lanes;
-    int64_t row = together && (!b.width || b.width == size[1]) ? separable(g, most(b.width, 1)) : 0;
+    int64_t row = together && (!b.width || b.width == size[1]) ? separable(g, most(b.width, 1), itemsize) : 0;
     if (row) {
         how = SEPARATE;
         b.head[AT_ROW_CELLS] = row;
@@ -187,6 +187,12 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
     if (how == SHORT && kept) {
         b.head[AT_RING_D] = kept - 1;
         work = place_held(&b, work, rounded(8 * lines, 64), row_of(&found, 1), lines, itemsize);
+    }
+    if (row) {
+        int64_t room = most(SEPARATE_LEAST, SEPARATE_NEAR / row) * row + SEPARATE_MARGIN + VECTOR;
+        b.head[AT_JOIN_AT] = work;
+        b.head[AT_HELD_CELLS] = room;
+        work += rounded((4 * room + 2 * (row + 2 * VECTOR)) * itemsize, 64) + 4 * room;
     }
     int64_t rows = size[2] && size[3] && size[4] ? b.planes * d->outputs * g->axes[1].outputs : 0;
     *made = close_buffer(c, &b, work, rows, b.planes);

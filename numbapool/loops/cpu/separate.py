@@ -2,10 +2,11 @@
 
 The chosen element of a window is the best one of a row of three, and that row the best one of three rows.  So what a row of windows gives
 first goes down to the rows of input that the elements are in, and then along each row to the columns: both add whole rows, each cell where its
-element was chosen, and nothing is scattered.  Bands of rows lie one behind the other in the first cache, where what is done along rows is one loop.
+element was chosen, and nothing is scattered.  Bands of rows lie one behind the other in a cache, where what is done along rows is one loop.
 
 Measured on float32, 3x3 windows, one thread, an Ice Lake: (8, 64, 112, 112) 0.85 to 1.0 of the time of select.py's loops, which add one g after the
-other, (32, 512, 14, 14) in bundles 0.65 to 0.8.  Of windows two columns apart there are too few: these loops took 1.3 times as long.
+other, (32, 512, 14, 14) in bundles 0.65 to 0.8; with the 64 channels as lanes, a Zen 5, 0.78.  Of windows two columns apart there are too few: these
+loops took 1.3 times as long.
 Rows that are no whole vectors gain nothing (133 windows: 1.0 to 1.1), but so planes of one width sum in one order, in bundles and one by one.
 
 Legend: see rows.py; a row has a pitch of so many positions, padding included, and windows stand at their first column; of a band of rows:
@@ -20,9 +21,10 @@ from .short import copy_elements, vectors
 from .sweep import flat, put_row, runs_of, runs_of_all, step_in  # noqa: F401 (runs_of_all calls flat)
 
 CALLED = ("best_along", "down_three", "down_two", "down_one", "along_three", "along_two", "copy_row", "fill_row")
-ROOM = 4000  # cells of a band, at most, and MARGIN before them
-NEAR = 2000  # and where this is enough for four rows
-MARGIN = 256
+LEAST = 4  # rows of a band, at least
+ROOM = 1 << 17  # bytes of so many, at most: five such bands are worked on, in a second-level cache if need be
+NEAR = 2000  # cells of a band, where this is enough for so many rows
+MARGIN = 256  # and before them
 
 
 def best_along(v, c, a, b, e, second, third, n):
@@ -157,19 +159,26 @@ def put_gradients(f, gx, n, g, d, h, rows, each, pitch, e, raw):
             put_row(f, gx, at + i * apart, shift(row, i * run), run, s, raw)
 
 
+def bands(f, a, slot):
+    """What is worked on: bands of values, of columns, of sums, of rows of the input and of the gradient; a row that is given, and one to store."""
+    base, room, row = a[WORK] + slot * f[WORK_SIZE] + f[JOIN_AT], f[HELD_CELLS], f[ROW_CELLS] + 2 * VECTOR
+    values, columns = reals(base), base + (4 * room + row) * SUM_BYTES
+    raw = elements(columns + 4 * room)
+    return values, places(columns), shift(values, room), shift(values, 2 * room), shift(values, 3 * room), shift(values, 4 * room), raw
+
+
 def separate_backward(plan, data, slot, lo, hi):
     """Planes lo..hi of gx, with the elements chosen again."""
     f, a = integers(plan), integers(data)
     x, grad, gx = elements(a[X]), elements(a[Y]), elements(a[GRAD_X])
-    values, columns, sums, given, raw = band_values(), band_places(), band_values(), value_row(), raw1()
-    line, e = band_values(), band_values()
+    values, columns, sums, line, e, given, raw = bands(f, a, slot)
     for p in range(lo, hi):
         n, g = p // f[G], p % f[G]
         each, cells = lanes_of(f, g), f[ROW_CELLS]
-        pitch, most, margin = cells // each, max(4, NEAR // cells), 2 * each
+        pitch, most, margin = cells // each, max(LEAST, NEAR // cells), 2 * each
         v, c, t = shift(values, margin), shift(columns, margin), shift(sums, margin)
         if p == lo:  # around the elements of a band, which never change
-            fill_row(line, ROOM + MARGIN + VECTOR, worst())
+            fill_row(line, f[HELD_CELLS], worst())
             fill_row(columns, margin, place(0))  # so that nothing is given from what stands in front of sums
         for d in range(f[D]):
             first, open_, oh, cover = 0, 0, 0, f[D_COVER] + d
