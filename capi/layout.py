@@ -18,7 +18,7 @@ def constants() -> dict[str, int]:
     common |= {"BUNDLE_LANES": bundles.LANES, "BUNDLE_ROOM": bundles.ROOM, "SHORT_ROW": plan.SHORT_ROW}
     common |= {f"WIDEST_{name}": value for name, value in bundles.WIDEST.items()}
     common |= {"BAND": three.BAND, "SIDES": nine.SIDES, "SWEEP_STATE": cells.STATE, "CHOICES_LEAST": choices.LEAST, "CHOICES_PLACE": choices.PLACE}
-    of_sweeps = "RING", "SHORT", "THREE", "PLANE", "PLANES", "HELD", "TALL", "LEAST", "LONG", "TURN"
+    of_sweeps = "RING", "SHORT", "THREE", "PLANE", "PLANES", "TASKS", "HELD", "TALL", "LEAST", "LONG", "TURN"
     return fields | common | {f"SWEEP_{name}": getattr(sweeps, name) for name in of_sweeps}
 
 

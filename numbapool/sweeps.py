@@ -21,6 +21,7 @@ PLANE = 2048  # elements of a plane whose gradients by places whole.py makes
 TALL = 32  # rows of a window that slide_down joins, at most: its sums are of that many, one after the other
 LEAST = 6  # and the least, where windows stand a row apart
 PLANES = 1 << 14  # windows' rows by elements a row of a plane, at most, whose rows three.py keeps: 64 KB of float32 for a number of each
+TASKS = 16  # whole planes of many channels: into so many parts they are cut, if they are not as many
 HELD = 1 << 23  # bytes of rows of terms, at most
 TURN = 4  # rows of windows of a plane, at least, that are turned: a tile has the work of all its rows
 
@@ -88,11 +89,15 @@ def cut(dims: tuple[int, ...], axes: Axes,
 
 
 def many_channels(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides], ...]) -> int:
-    """How many channels as lanes to take at once of windows that are whole planes: more than LANES, which divide all; 0 for any others."""
-    channels = dims[1]
-    parts = next((m for m in range(1, channels // LANES + 1) if channels % m == 0 and channels // m <= CELLS), 0)
-    whole = parts and channels > LANES and prod(dims) and all(a.first.ndim == 1 for a in axes)
-    return channels // parts if whole and whole_planes(dims, axes, operands, (at.X,), channels) else 0
+    """How many channels as lanes to take at once of windows that are whole planes: LANES or more, which divide all; 0 for any others.
+
+    So many that tasks are enough for threads: TASKS, where these are not fewer than LANES each.
+    """
+    batch, channels = dims[:2]
+    if channels <= LANES or prod(dims) == 0 or any(a.first.ndim == 2 for a in axes) or not whole_planes(dims, axes, operands, (at.X,), channels):
+        return 0
+    parts = [m for m in range(1, channels // LANES + 1) if channels % m == 0 and channels // m <= CELLS]
+    return channels // next((m for m in parts if batch * m >= TASKS), parts[-1]) if parts else 0
 
 
 @functools.lru_cache(256)

@@ -475,6 +475,8 @@ LISTED = {
     "global": call_of((2, 3, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1)),
     "global lanes": call_of((2, 300, 1, 7, 7), windows.adaptive(7, 1), windows.adaptive(7, 1), last=True, lanes=True),
     "global many lanes": call_of((2, 2050, 1, 5, 7), windows.adaptive(5, 1), windows.adaptive(7, 1), last=True, lanes=True),
+    "global many lanes, many planes": call_of((20, 2050, 1, 5, 7), windows.adaptive(5, 1), windows.adaptive(7, 1), last=True, lanes=True),
+    "global many lanes, one plane": call_of((1, 1536, 1, 5, 7), windows.adaptive(5, 1), windows.adaptive(7, 1), last=True, lanes=True),
     "global lanes of a prime number": call_of((2, 2003, 1, 5, 7), windows.adaptive(5, 1), windows.adaptive(7, 1), last=True, lanes=True),
     "global 3d": call_of((1, 2, 6, 10, 90), *(windows.adaptive(n, 1) for n in (6, 10, 90))),
     "global of prime size": call_of((1, 2, 1, 2003, 1), windows.adaptive(2003, 1), windows.adaptive(1, 1)),

@@ -136,17 +136,23 @@ void cut(context *c, geometry *g)
             g->strides[k][3] = (k == AT_Y ? each : each * w->stride) * g->strides[k][4];
 }
 
-/* How many channels as lanes to take at once of windows that are whole planes: more than LANES, which divide all; 0 for any others. */
+/* How many channels as lanes to take at once of windows that are whole planes: LANES or more, which divide all; 0 for any others.
+ * So many that tasks are enough for threads: SWEEP_TASKS, where these are not fewer than LANES each. */
 int64_t many_channels(const geometry *g)
 {
     static const bool full[OPERANDS] = {[AT_X] = true};
     int64_t channels = g->dims[1];
     if (!g->channel_lanes || channels <= LANES || empty(g) || differs(g) || !whole(g) || !gapless(g, full))
         return 0;
-    for (int64_t parts = 1; parts <= channels / LANES; parts++)
-        if (channels % parts == 0 && channels / parts <= CELLS)
-            return channels / parts;
-    return 0;
+    int64_t found = 0;
+    for (int64_t parts = 1; parts <= channels / LANES; parts++) {
+        if (channels % parts || channels / parts > CELLS)
+            continue;
+        found = channels / parts;
+        if (times(g->dims[0], parts) >= SWEEP_TASKS)
+            break;
+    }
+    return found;
 }
 
 /* Windows that are whole planes of many channels as lanes, seen as rows of channels, one below the other, that join; any others stay as they are.
