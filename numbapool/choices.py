@@ -139,7 +139,7 @@ def build(dims: tuple[int, ...], axes: Axes, operands: tuple[tuple[int, Strides]
         head[at.RING_D], lines = kept - 1, kept * axes[1].count.size
         work = _held(head, work, -(-8 * lines // 64) * 64, row_of(table), lines, itemsize)
     if cells:
-        room = max(separate.LEAST, separate.NEAR // cells) * cells + separate.MARGIN + VECTOR
+        room = min(max(separate.LEAST, separate.NEAR // cells), whole[3]) * cells + 2 * width + VECTOR
         head[at.JOIN_AT], head[at.HELD_CELLS] = work, room
         work += -(-(4 * room + 2 * (cells + 2 * VECTOR)) * itemsize // 64) * 64 + 4 * room
     rows = buffer.planes * axes[0].count.size * axes[1].count.size

@@ -189,7 +189,7 @@ shape plan_choices(context *c, const geometry *given, int64_t width, int gradien
         work = place_held(&b, work, rounded(8 * lines, 64), row_of(&found, 1), lines, itemsize);
     }
     if (row) {
-        int64_t room = most(SEPARATE_LEAST, SEPARATE_NEAR / row) * row + SEPARATE_MARGIN + VECTOR;
+        int64_t room = least(most(SEPARATE_LEAST, SEPARATE_NEAR / row), g->dims[3]) * row + 2 * most(b.width, 1) + VECTOR;
         b.head[AT_JOIN_AT] = work;
         b.head[AT_HELD_CELLS] = room;
         work += rounded((4 * room + 2 * (row + 2 * VECTOR)) * itemsize, 64) + 4 * room;

@@ -24,7 +24,7 @@ CALLED = ("best_along", "down_three", "down_two", "down_one", "along_three", "al
 LEAST = 4  # rows of a band, at least
 ROOM = 1 << 17  # bytes of so many, at most: five such bands are worked on, in a second-level cache if need be
 NEAR = 2000  # cells of a band, where this is enough for so many rows
-MARGIN = 256  # and before them
+MARGIN = 256  # and before them, at most
 
 
 def best_along(v, c, a, b, e, second, third, n):
