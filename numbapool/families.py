@@ -87,9 +87,14 @@ def gathered(call: Call, contributions: Source, p: Parameter, value: np.ndarray)
 
 # ---------------------------------------------------------------- fold
 
+def several_planes(call: Call) -> bool:
+    """Whether windows reach over planes."""
+    return bool(call.axes[0].count.max(initial=0) > 1)
+
+
 def in_turn(call: Call, shape: str | None) -> bool:
     """Whether three.py joins planes in turn."""
-    return shape == "three" and bool(call.axes[0].count.max() > 1)
+    return shape == "three" and several_planes(call)
 
 
 class Fold:
@@ -210,7 +215,7 @@ class Select:
                 return WIDEST["LIFTED_THREE"]
             return 0 if shape in ("planes", "three", "eight") else WIDEST["QUAD" if shape == "quad" else "SWEEP"]
         shape, made = call.choices(operands)
-        return places_widest(shape, made.integers[at.W_STRIDE] == 1)
+        return places_widest(shape, made.integers[at.W_STRIDE] == 1, several_planes(call))
 
     @staticmethod
     def direct(call: Call, distances: dict[int, Any]) -> tuple[Any, Any]:
@@ -236,7 +241,7 @@ class Select:
         result = call.empty(call.x.dims, call.dtype)
         operands = {at.X: call.x, at.Y: grad}
         shape, made = call.choices(operands, True)
-        bundle = bundles.of(call, operands, places_widest(shape, False), True)
+        bundle = bundles.of(call, operands, places_widest(shape, False, several_planes(call)), True)
         if bundle is not call:
             shape, made = bundle.choices(operands, True)
         bundle.launch(kernels.select_backward_kernel(call.formula, call.dtype, self.wide(call), shape), made, True,
@@ -244,11 +249,14 @@ class Select:
         return result
 
 
-def places_widest(shape: str | None, beside: bool) -> int:
-    """Below which width planes are bundled whose elements are chosen with their places, by the loop that would take them else."""
+def places_widest(shape: str | None, beside: bool, several: bool) -> int:
+    """Below which width planes are bundled whose elements are chosen with their places, by the loop that would take them else.
+
+    beside : forward, at stride 1; several : windows of several planes, which take longer one by one.
+    """
     if shape in ("quad", "own"):
         return WIDEST["PLACES_QUAD"]
-    if shape == "short":
+    if shape == "short" and not several:
         return WIDEST["PLACES_SHORT_BESIDE" if beside else "PLACES_SHORT"]
     if shape == "separate":
         return WIDEST["PLACES_SEPARATE"]

@@ -381,11 +381,11 @@ static bool choose_values(call *k, const geometry *g, addresses *a)
 }
 
 /* families.places_widest */
-static int64_t places_widest(shape s, bool beside)
+static int64_t places_widest(shape s, bool beside, const geometry *g)
 {
     if (s == QUAD || s == OWN)
         return WIDEST_PLACES_QUAD;
-    if (s == SHORT)
+    if (s == SHORT && largest(g->axes[0].count, g->axes[0].outputs) == 1)
         return beside ? WIDEST_PLACES_SHORT_BESIDE : WIDEST_PLACES_SHORT;
     if (s == SEPARATE)
         return WIDEST_PLACES_SEPARATE;
@@ -399,7 +399,7 @@ static int64_t choice_widest(call *k, const geometry *g, bool indexed)
     plan made;
     if (indexed) {
         shape s = choices_plan(k, g, false, true, &made);
-        return places_widest(s, made.integers[AT_W_STRIDE] == 1);
+        return places_widest(s, made.integers[AT_W_STRIDE] == 1, g);
     }
     shape s = small_of(k, g, false, true, &cut_one);
     if (in_turn(s, g))
@@ -495,7 +495,7 @@ static void choose_again(call *k, const view *grad, const view *grad_x)
     a.words[AT_GRAD_X] = address(grad_x->data);
     shape s = choices_plan(k, &g, true, false, &made);
     bundle b;
-    k = in_bundles(&b, k, &g, places_widest(s, false), true);
+    k = in_bundles(&b, k, &g, places_widest(s, false, &g), true);
     s = choices_plan(k, &g, true, false, &made);
     if (s == OWN && !find_kernel(k->chooses, true, k->dtype, LOOP_PLACES_OWN))
         s = largest(k->axes[1].count, k->axes[1].outputs) == 2 ? QUAD : NO_SHAPE;
