@@ -10,7 +10,7 @@ written at would wait for the store to reach the cache.
 
 Of windows of several planes, the joined rows of each plane of elements are kept, and the spread terms of each plane of windows, and joined in turn:
 a plane more is a step more, however many rows and columns it has.  Measured on float32 (2, 64, 16, 56, 56), 3x3x3/s1, one thread, by sweep.py and by
-this, in ms: maxima 7.9 and 4.9, averages 8.2 and 5.0, their gradients 10.3 and 6.2, soft pooling 12.1 and 7.9, its gradients 27 and 18.
+this, in ms: maxima 7.9 and 4.9, averages 8.2 and 5.0, their gradients 10.3 and 7.0, soft pooling 12.1 and 7.9, its gradients 27 and 20.
 
 Legend: see rows.py; a row is a run of f[ROW_CELLS] cells for each component, with MARGIN cells of padding at both ends and between the even
 and the odd columns; p, q, r the same row as the three columns of a window see it; e lifted element;
